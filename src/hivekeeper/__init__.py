@@ -1,0 +1,1 @@
+"""Hivekeeper: declare what must always be on; Hivekeeper keeps it on."""

@@ -1,0 +1,1 @@
+"""Small asynchronous pieces that know no word of the domain."""

@@ -1,0 +1,1 @@
+"""The gateway: HTTP in, zome call out, on whichever host serves the hApp."""

@@ -1,0 +1,1 @@
+"""The orchestrator: API, store and controllers. Decides which host runs what; runs nothing itself."""

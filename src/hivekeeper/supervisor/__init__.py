@@ -1,0 +1,1 @@
+"""The keeper: holds the programs of a host, starts, watches and restarts them as their policy wants."""

@@ -1,0 +1,1 @@
+"""Verified fakes: each passes the same contract suite as the adapter it stands for."""

@@ -1,0 +1,1 @@
+"""Subjects, messages and codecs: bytes to model and back, with versions and size limits. No I/O."""
