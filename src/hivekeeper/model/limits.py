@@ -1,0 +1,68 @@
+"""Every bound, with its reason. Nothing that grows by someone else's doing is without one."""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# Manifests: a person writes them, and a review must be able to read them.
+MANIFEST_BYTES: Final = 256 * KIB
+MANIFEST_DEPTH: Final = 32
+MANIFEST_NODES: Final = 10_000
+"""YAML nodes after aliases are counted as often as they are used: a billion laughs ends here."""
+NAME_LENGTH: Final = 40
+"""Fits an interface name with a prefix, a DNS label and a path component with room to spare."""
+
+# What is kept on.
+WORKLOADS: Final = 10_000
+HOSTS: Final = 5_000
+ALLOCATIONS_PER_HOST: Final = 1_000
+"""A host document of this many manifests of ordinary size still fits a few messages."""
+COMMAND_WORDS: Final = 256
+ENVIRONMENT_NAMES: Final = 256
+
+# Messages. nats-server's own default maximum is 1 MiB; chunks stay well below it.
+MESSAGE_BYTES: Final = 1 * MIB
+CHUNK_BYTES: Final = 512 * KIB
+REQUEST_TIMEOUT_S: Final = 5.0
+"""A bus request that takes longer is as good as lost; the caller asks again."""
+
+# The HTTP API.
+API_BODY_BYTES: Final = 1 * MIB
+BLOB_BYTES: Final = 256 * MIB
+"""Holochain's own tools refuse bundles far below this; larger is a mistake or an attack."""
+IDEMPOTENCY_KEY_LENGTH: Final = 128
+IDEMPOTENCY_KEPT_S: Final = 24 * 3600.0
+PAGE_RECORDS: Final = 1_000
+
+# The store.
+RECORD_BYTES: Final = 1 * MIB
+KEY_LENGTH: Final = 128
+"""`<host>/<workload>` and a SHA-256 in hex fit with room to spare."""
+COMMIT_CHANGES: Final = 2_000
+EVENTS_KEPT: Final = 10_000
+
+# The keeper.
+PROGRAMS: Final = 2_000
+KEEPER_LINE_BYTES: Final = 1 * MIB
+KEEPER_CLIENTS: Final = 64
+LOG_BYTES: Final = 16 * MIB
+"""Kept of one run's log. The head beyond it is given back to the disk."""
+LOG_RUNS: Final = 3
+"""Runs whose logs are kept: the present one, and enough to see why the last ones ended."""
+READINESS_LINE_BYTES: Final = 16 * KIB
+
+# Hosts and time.
+HOST_POLL_S: Final = 5.0
+"""How often a host asks for its document when nothing wakes it."""
+HOST_LOST_AFTER_S: Final = 20.0
+"""Four polls missed: silence of one is a hiccup."""
+RECONCILE_S: Final = 5.0
+CLOCK_SKEW_S: Final = 2.0
+"""How far hosts that run NTP are taken to differ at most."""
+
+# The gateway: the figures of Holochain's own gateway, so that its clients find what they know.
+GATEWAY_PAYLOAD_BYTES: Final = 10 * KIB
+GATEWAY_CALL_TIMEOUT_S: Final = 10.0
+GATEWAY_IDENTIFIER_LENGTH: Final = 100
