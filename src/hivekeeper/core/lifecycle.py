@@ -1,0 +1,205 @@
+"""Where a status word comes from: `word` derives it from two facts and two observations, and nothing else does.
+
+The facts are the orchestrator's `Allocation` and the host's `Report`; the observations are whether
+the host has fetched the order, and whether it is silent. `TRANSITIONS` says which words may follow
+which, event by event; tests prove that it is exactly what `word` does. Stores nothing, decides nothing.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import Any, Final
+
+from hivekeeper.model.allocation import (
+    Actual,
+    Allocation,
+    Desired,
+    Phase,
+    Report,
+    Status,
+    Workload,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that the word depends on.
+
+    Args:
+        allocation: What the orchestrator wants; None: no host yet.
+        report: What the host last said, of whatever generation; None: nothing yet.
+        fetched: The host has stored a document with this order in it.
+        silent: The host was not heard for longer than its lease.
+    """
+
+    allocation: Allocation | None
+    report: Report | None = None
+    fetched: bool = False
+    silent: bool = False
+
+
+class Event(StrEnum):
+    """What can happen to the facts."""
+
+    ASSIGN = auto()
+    FETCH = auto()
+    REPORT_PREPARING = auto()
+    REPORT_INSTALLED = auto()
+    REPORT_STARTING = auto()
+    REPORT_READY = auto()
+    REPORT_STOPPING = auto()
+    REPORT_FAILURE = auto()
+    REPORT_REMOVING = auto()
+    REPORT_GONE = auto()
+    ASK_UPDATE = auto()
+    ASK_CHANGE = auto()
+    ASK_DELETE = auto()
+    FALL_SILENT = auto()
+    BE_HEARD = auto()
+
+
+def word(facts: Facts) -> Actual:
+    """Return the word that users see."""
+    if facts.allocation is None:
+        return Actual.REPORTED
+    report = _current_life(facts.report)
+    if facts.allocation.desired is Desired.UNINSTALLED:
+        return _leaving(facts, facts.allocation)
+    if facts.silent:
+        return Actual.UNKNOWN
+    if report is None:
+        return Actual.PENDING if facts.fetched else Actual.ASSIGNED
+    if report.generation < facts.allocation.generation and _updates(facts.allocation, report):
+        return Actual.UPDATING
+    return _present(facts.allocation, report)
+
+
+def _current_life(report: Report | None) -> Report | None:
+    """What was said before it was removed from its host says nothing of a new life there."""
+    return None if report is None or report.phase is Phase.GONE else report
+
+
+def _updates(allocation: Allocation, report: Report) -> bool:
+    """Whether something else was running here before the manifest that is wanted now."""
+    before = report.ready_revision if report.ready_revision is not None else report.revision
+    return before != allocation.revision
+
+
+def _leaving(facts: Facts, allocation: Allocation) -> Actual:
+    report = facts.report
+    confirmed = report is not None and report.generation >= allocation.generation
+    if confirmed and report is not None and report.phase is Phase.GONE:
+        return Actual.UNINSTALLED
+    if facts.silent:
+        return Actual.UNKNOWN
+    if confirmed and report is not None and report.phase in {Phase.BACKOFF, Phase.FAILED}:
+        return Actual.ERROR
+    return Actual.REMOVED if facts.fetched or confirmed else Actual.DELETED
+
+
+def _present(allocation: Allocation, report: Report) -> Actual:
+    changed = _updates(allocation, report)
+    match report.phase:
+        case Phase.PREPARING if changed:
+            return Actual.UPDATING
+        case Phase.PREPARING:
+            return Actual.PENDING if report.ready_revision is None else Actual.INSTALLED
+        case Phase.STARTING:
+            return Actual.UPDATED if changed else Actual.INSTALLED
+        case Phase.READY | Phase.STOPPING:
+            return Actual.RUNNING
+        case Phase.BACKOFF | Phase.FAILED:
+            return Actual.ERROR
+        case _:
+            return Actual.INSTALLED
+
+
+# Rows: the word now. Columns: what happens. `.` leaves the word, `-` cannot happen to it, a word is
+# what follows, `a/b` one of these (facts behind the word decide), `*` whatever was last reported.
+_TABLE: Final = """
+              ASSIGN   FETCH   REPORT_PREPARING           REPORT_INSTALLED REPORT_STARTING   REPORT_READY REPORT_STOPPING REPORT_FAILURE REPORT_REMOVING REPORT_GONE ASK_UPDATE        ASK_CHANGE         ASK_DELETE FALL_SILENT BE_HEARD
+  REPORTED    assigned -       -                          -                -                 -            -               -              -               -           -                 -                  -          -           -
+  ASSIGNED    -        pending -                          -                -                 -            -               -              -               -           .                 .                  deleted    unknown     -
+  PENDING     -        .       .                          installed        installed         running      running         error          -               -           assigned/updating ./assigned         deleted    unknown     -
+  INSTALLED   -        .       ./pending/updating         .                ./updated         running      running         error          -               -           updating          ./updating         deleted    unknown     -
+  RUNNING     -        .       installed/pending/updating installed        installed/updated .            .               error          -               -           updating          ./updating         deleted    unknown     -
+  UPDATING    -        .       ./pending                  installed        installed/updated running      running         error          -               -           .                 .                  deleted    unknown     -
+  UPDATED     -        -       updating                   installed        .                 running      running         error          -               -           updating          updating           deleted    unknown     -
+  DELETED     -        removed -                          -                -                 -            -               -              -               -           assigned/updating -                  -          unknown     -
+  REMOVED     -        -       -                          -                -                 -            .               error          .               uninstalled assigned/updating -                  -          unknown     -
+  UNINSTALLED -        -       -                          -                -                 -            -               -              -               -           assigned/unknown  -                  -          .           .
+  ERROR       -        .       installed/pending/updating installed        installed/updated running      removed/running .              removed         uninstalled updating          ./updating         deleted    unknown     -
+  UNKNOWN     -        error/installed/pending/removed/running/updating installed/pending/updating installed        installed/updated running      removed/running error          removed         uninstalled .                 .                  .          -           *
+"""
+
+
+def _read(table: str) -> dict[tuple[Actual, Event], frozenset[Actual]]:
+    head, *rows = [line.split() for line in table.strip().splitlines()]
+    return {
+        (Actual[row[0]], Event[name]): _cell(Actual[row[0]], text)
+        for row in rows
+        for name, text in zip(head, row[1:], strict=True)
+    }
+
+
+def _cell(now: Actual, text: str) -> frozenset[Actual]:
+    if text == "-":
+        return frozenset()
+    if text == "*":
+        return frozenset(Actual) - {now, Actual.REPORTED, Actual.UNINSTALLED}
+    return frozenset(now if word == "." else Actual(word) for word in text.split("/"))
+
+
+TRANSITIONS: Final = _read(_TABLE)
+"""Total over word and event; empty: that event cannot happen to that word."""
+
+
+def status(workload: Workload, facts: Facts, *, reason: str = "") -> Status:
+    """Return the row that users see of `workload` on one host, or of none.
+
+    Args:
+        workload: As stored.
+        facts: Of one allocation of it.
+        reason: Why it has no host, a sentence; only without an allocation.
+    """
+    actual = word(facts)
+    allocation, report = facts.allocation, facts.report
+    since = workload.changed_at if allocation is None else allocation.changed_at
+    if (
+        report is not None
+        and allocation is not None
+        and report.generation >= allocation.generation
+    ):
+        since = report.since
+    return Status(
+        workload=workload.name,
+        kind=workload.kind,
+        revision=workload.revision if allocation is None else allocation.revision,
+        host=None if allocation is None else allocation.host,
+        desired=workload.desired if allocation is None else allocation.desired,
+        actual=actual,
+        payload=_payload(report, reason),
+        since=since,
+        pid=None if report is None else report.pid,
+        restarts=0 if report is None else report.restarts,
+        generation=workload.generation if allocation is None else allocation.generation,
+        ports={} if report is None else report.ports,
+    )
+
+
+def _payload(report: Report | None, reason: str) -> dict[str, Any]:
+    """Error, progress and facts, each only where it has something to say."""
+    if report is None:
+        return {"reason": reason} if reason else {}
+    said: dict[str, Any] = {
+        "error": report.error,
+        "hint": report.hint,
+        "phase": str(report.phase) if report.phase in _PASSING else "",
+        "doing": report.doing,
+        "retry_at": report.retry_at if report.phase is Phase.BACKOFF else None,
+        "given_up": report.phase is Phase.FAILED,
+        "data_kept": report.data_kept,
+    }
+    return {name: value for name, value in said.items() if value} | report.facts
+
+
+_PASSING: Final = {Phase.PREPARING, Phase.STARTING, Phase.STOPPING, Phase.BACKOFF, Phase.REMOVING}
