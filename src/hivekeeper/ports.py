@@ -1,9 +1,12 @@
-"""What the product needs of the world, as Protocols. Each has a contract suite that runs on its fake and on its adapters.
+"""What the product needs of the world, as Protocols.
+
+Each has a contract suite that runs on its fake and on its adapters.
 
 Adapters raise the errors of `model.errors` and nothing else of their own.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence as SequenceOf
+from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Sequence as SequenceOf
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
@@ -39,7 +42,10 @@ class Clock(Protocol):
 
 
 class Disk(Protocol):
-    """Files of ours, small and whole. Everything written is for its owner alone (0600, folders 0700)."""
+    """Files of ours, small and whole.
+
+    Everything written is for its owner alone (0600, folders 0700).
+    """
 
     def read(self, path: Path) -> bytes | None:
         """Return the whole file, or None if there is none."""
@@ -105,11 +111,38 @@ class Store(Protocol):
         """
 
 
+class Blobs(Protocol):
+    """Files that manifests refer to, each named by the SHA-256 (hex) of its content."""
+
+    async def size(self, sha256: str) -> int | None:
+        """Return how many bytes it has, or None if it is not there."""
+
+    async def read(self, sha256: str, *, offset: int, limit: int) -> bytes:
+        """Return at most `limit` bytes from `offset`; empty past its end.
+
+        Raises:
+            NotFoundError: It is not there.
+        """
+
+    async def write(self, sha256: str, pieces: AsyncIterator[bytes]) -> int:
+        """Store what `pieces` come to, whole or not at all, and return its size.
+
+        On disk for good when it returns. Storing again what is there is fine.
+
+        Raises:
+            UserError: It is not what `sha256` says, or larger than `BLOB_BYTES`.
+            TransientError: The disk is full or fails.
+        """
+
+
 class Bus(Protocol):
     """Transport, and only that: may lose, delay, repeat and reorder."""
 
     async def publish(self, subject: str, payload: bytes) -> None:
-        """Send to whoever listens; best effort, returns at once, also when disconnected (then it is lost)."""
+        """Send to whoever listens.
+
+        Best effort, returns at once, also when disconnected (then it is lost).
+        """
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
         """Return the first answer.
@@ -122,7 +155,8 @@ class Bus(Protocol):
     def serve(self, subject: str, handler: Handler) -> AbstractAsyncContextManager[None]:
         """Answer requests on `subject` (wildcards allowed), several at once, while the context lasts.
 
-        A `HiveError` that the handler raises is the asker's answer and is raised again there; any other is a bug.
+        A `HiveError` that the handler raises is the asker's answer and is raised again there; any
+        other is a bug.
         """
 
     def subscribe(
@@ -137,9 +171,12 @@ class Supervisor(Protocol):
     async def hold(
         self, spec: ProgramSpec, *, wanted: bool, generation: Generation
     ) -> ProgramStatus:
-        """Make the keeper hold this program so. Idempotent; returns what is, without waiting for it to start or stop.
+        """Make the keeper hold this program so.
 
-        A changed spec restarts what runs. The keeper keeps it over its own restarts. An older generation than the one held is refused.
+        Idempotent; returns what is, without waiting for it to start or stop.
+
+        A changed spec restarts what runs. The keeper keeps it over its own restarts. An older
+        generation than the one held is refused.
 
         Raises:
             ConflictError: The generation is older than the one held.
@@ -150,10 +187,16 @@ class Supervisor(Protocol):
         """Stop it and start it again, as a user asks: past failures are forgotten."""
 
     async def release(self, program: ProgramId, *, logs: bool) -> None:
-        """Stop it, forget it, and (`logs`) remove its logs; returns when nothing of it is left. Idempotent."""
+        """Stop it, forget it, and (`logs`) remove its logs; returns when nothing of it is left.
+
+        Idempotent.
+        """
 
     async def status(self) -> list[ProgramStatus]:
         """Return what is held, in order of id."""
 
     def changes(self) -> AsyncIterator[ProgramStatus]:
-        """Yield each program's status now, then again whenever it changes; ends with `TransientError` if the keeper goes."""
+        """Yield each program's status now, then again whenever it changes.
+
+        Ends with `TransientError` if the keeper goes.
+        """

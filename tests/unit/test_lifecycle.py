@@ -1,4 +1,4 @@
-"""The table of words and the function that derives them say the same, for every state that can be reached."""
+"""The table of words and the function that derives them say the same, wherever one can get."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -63,7 +63,10 @@ def said(
 
 
 def after(facts: Facts, event: Event) -> Iterator[Facts]:
-    """Yield every way in which `event` can change `facts`: a small world of one host and one workload."""
+    """Yield every way in which `event` can change `facts`.
+
+    A small world of one host and one workload.
+    """
     order = facts.allocation
     if order is None:
         if event is Event.ASSIGN:

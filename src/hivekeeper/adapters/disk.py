@@ -40,7 +40,7 @@ class RealDisk:
 
     def names(self, folder: Path) -> list[str]:
         try:
-            return sorted(name for name in os.listdir(folder) if not name.endswith(_PARTIAL))
+            return sorted(each.name for each in folder.iterdir() if each.suffix != _PARTIAL)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -58,10 +58,10 @@ def _replace(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        Path(partial).replace(path)
     except BaseException:
         with suppress(OSError):
-            os.unlink(partial)
+            Path(partial).unlink()
         raise
     _sync_folder(path.parent)
 

@@ -1,4 +1,7 @@
-"""A wake-up that loses nothing and keeps no count: "look again", said any number of times, is heard once."""
+"""A wake-up that loses nothing and keeps no count.
+
+"look again", said any number of times, is heard once.
+"""
 
 import asyncio
 
@@ -14,7 +17,10 @@ class Wake:
         self._event.set()
 
     async def wait(self, timeout_s: float) -> bool:
-        """Wait until set, at most `timeout_s`; return whether it was set. Either way it is unset after."""
+        """Wait until set, at most `timeout_s`; return whether it was set.
+
+        Either way it is unset after.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()

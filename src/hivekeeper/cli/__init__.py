@@ -1,1 +1,4 @@
-"""The command line: reads arguments and environment, and is the only place that chooses adapters."""
+"""The command line.
+
+Reads arguments and environment, and is the only place that chooses adapters.
+"""

@@ -1,1 +1,4 @@
-"""Decisions, as pure functions of state, event and time. No I/O, no clock, no randomness of its own."""
+"""Decisions, as pure functions of state, event and time.
+
+No I/O, no clock, no randomness of its own.
+"""

@@ -1,4 +1,7 @@
-"""How a host's document takes in what the orchestrator says is new. Pure; refuses what is older or a stranger's."""
+"""How a host's document takes in what the orchestrator says is new.
+
+Pure; refuses what is older or a stranger's.
+"""
 
 from collections.abc import Collection
 
@@ -39,7 +42,8 @@ def merge(
         )
     if (new.epoch, new.version) < (stored.epoch, stored.version):
         raise TransientError(
-            f"cannot take document {new.epoch}.{new.version}: {stored.epoch}.{stored.version} is newer"
+            f"cannot take document {new.epoch}.{new.version}: "
+            f"{stored.epoch}.{stored.version} is newer"
         )
     if complete:
         return new

@@ -1,11 +1,14 @@
-"""What a user's word does to a workload: one function a verb, from what is stored to what is to be stored.
+"""What a user's word does to a workload: one function a verb, from stored to to-be-stored.
 
 Pure. Refuses what contradicts what is there; does not choose hosts (core.placement).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from hivekeeper.model.allocation import Allocation, Desired, Workload
@@ -32,9 +35,10 @@ def apply(
     allocations: list[Allocation],
     *,
     hold: bool,
+    first: Generation,
     now: datetime,
 ) -> Applied:
-    """Return what applying `manifest` makes of `workload`; the same manifest again changes nothing.
+    """Return what applying `manifest` makes of `workload`; the same again changes nothing.
 
     Args:
         manifest: As decoded; its name is the workload's.
@@ -42,6 +46,8 @@ def apply(
         newest: The manifest of the workload's revision.
         allocations: Where it is, removed ones included.
         hold: Register only, if it is new.
+        first: What a new workload's generation begins with; greater than any that a workload of
+            this name ever had, so that a host that remembers an earlier life obeys the new one.
         now: Becomes the time of the change.
 
     Raises:
@@ -54,7 +60,7 @@ def apply(
                 name=manifest.name,
                 kind=manifest.kind,
                 revision=Revision(1),
-                generation=Generation(1),
+                generation=first,
                 desired=desired,
                 held=hold,
                 created_at=now,
@@ -77,6 +83,23 @@ def apply(
     return Applied(workload=changed, new_revision=not same, changed=True)
 
 
+def differences(before: Manifest | None, after: Manifest) -> tuple[str, ...]:
+    """Return the paths of the fields in which two manifests differ, in order; no values."""
+    old, new = msgspec.to_builtins(before) or {}, msgspec.to_builtins(after)
+    return tuple(sorted(_differ("", old, new)))
+
+
+def _differ(path: str, before: Any, after: Any) -> Iterator[str]:
+    if before == after:
+        return
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        yield path
+        return
+    for name in before.keys() | after.keys():
+        inner = f"{path}.{name}" if path else str(name)
+        yield from _differ(inner, before.get(name), after.get(name))
+
+
 def _stay(manifest: Manifest, allocations: list[Allocation]) -> None:
     """A workload does not leave its data and keys behind without a word (design §4.4)."""
     host = manifest.placement.host
@@ -90,7 +113,10 @@ def _stay(manifest: Manifest, allocations: list[Allocation]) -> None:
 
 
 def delete(workload: Workload, *, purge: bool, now: datetime) -> Workload:
-    """Return `workload` on its way out; with `purge` its data goes too. Asking twice changes nothing."""
+    """Return `workload` on its way out; with `purge` its data goes too.
+
+    Asking twice changes nothing.
+    """
     gone = workload.desired is Desired.UNINSTALLED
     if gone and workload.purge >= purge:
         return workload
@@ -98,7 +124,10 @@ def delete(workload: Workload, *, purge: bool, now: datetime) -> Workload:
 
 
 def run(workload: Workload, *, now: datetime) -> Workload:
-    """Return `workload` wanted running. Asking for what is so asks again: given up is begun anew."""
+    """Return `workload` wanted running.
+
+    Asking for what is so asks again: given up is begun anew.
+    """
     return replace(_next(_present(workload, "start"), now), desired=Desired.RUNNING)
 
 

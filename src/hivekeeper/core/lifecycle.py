@@ -1,8 +1,9 @@
-"""Where a status word comes from: `word` derives it from two facts and two observations, and nothing else does.
+"""Where a status word comes from: `word` derives it, and nothing else does.
 
 The facts are the orchestrator's `Allocation` and the host's `Report`; the observations are whether
 the host has fetched the order, and whether it is silent. `TRANSITIONS` says which words may follow
-which, event by event; tests prove that it is exactly what `word` does. Stores nothing, decides nothing.
+which, event by event; tests prove that it is exactly what `word` does. Stores nothing, decides
+nothing.
 """
 
 from dataclasses import dataclass
@@ -114,42 +115,59 @@ def _present(allocation: Allocation, report: Report) -> Actual:
 
 
 # Rows: the word now. Columns: what happens. `.` leaves the word, `-` cannot happen to it, a word is
-# what follows, `a/b` one of these (facts behind the word decide), `*` whatever was last reported.
-_TABLE: Final = """
-              ASSIGN   FETCH   REPORT_PREPARING           REPORT_INSTALLED REPORT_STARTING   REPORT_READY REPORT_STOPPING REPORT_FAILURE REPORT_REMOVING REPORT_GONE ASK_UPDATE        ASK_CHANGE         ASK_DELETE FALL_SILENT BE_HEARD
-  REPORTED    assigned -       -                          -                -                 -            -               -              -               -           -                 -                  -          -           -
-  ASSIGNED    -        pending -                          -                -                 -            -               -              -               -           .                 .                  deleted    unknown     -
-  PENDING     -        .       .                          installed        installed         running      running         error          -               -           assigned/updating ./assigned         deleted    unknown     -
-  INSTALLED   -        .       ./pending/updating         .                ./updated         running      running         error          -               -           updating          ./updating         deleted    unknown     -
-  RUNNING     -        .       installed/pending/updating installed        installed/updated .            .               error          -               -           updating          ./updating         deleted    unknown     -
-  UPDATING    -        .       ./pending                  installed        installed/updated running      running         error          -               -           .                 .                  deleted    unknown     -
-  UPDATED     -        -       updating                   installed        .                 running      running         error          -               -           updating          updating           deleted    unknown     -
-  DELETED     -        removed -                          -                -                 -            -               -              -               -           assigned/updating -                  -          unknown     -
-  REMOVED     -        -       -                          -                -                 -            .               error          .               uninstalled assigned/updating -                  -          unknown     -
-  UNINSTALLED -        -       -                          -                -                 -            -               -              -               -           assigned/unknown  -                  -          .           .
-  ERROR       -        .       installed/pending/updating installed        installed/updated running      removed/running .              removed         uninstalled updating          ./updating         deleted    unknown     -
-  UNKNOWN     -        error/installed/pending/removed/running/updating installed/pending/updating installed        installed/updated running      removed/running error          removed         uninstalled .                 .                  .          -           *
+# what follows, `a/b` one of these (the facts behind the word decide), `*` whatever was last known,
+# `+` the same, now that the order is fetched.
+_ASKED: Final = """
+              ASSIGN   FETCH   ASK_UPDATE        ASK_CHANGE  ASK_DELETE FALL_SILENT BE_HEARD
+  REPORTED    assigned -       -                 -           -          -           -
+  ASSIGNED    -        pending .                 .           deleted    unknown     -
+  PENDING     -        .       assigned/updating ./assigned  deleted    unknown     -
+  INSTALLED   -        .       updating          ./updating  deleted    unknown     -
+  RUNNING     -        .       updating          ./updating  deleted    unknown     -
+  UPDATING    -        .       .                 .           deleted    unknown     -
+  UPDATED     -        -       updating          updating    deleted    unknown     -
+  DELETED     -        removed assigned/updating -           -          unknown     -
+  REMOVED     -        -       assigned/updating -           -          unknown     -
+  UNINSTALLED -        -       assigned/unknown  -           -          .           .
+  ERROR       -        .       updating          ./updating  deleted    unknown     -
+  UNKNOWN     -        +       .                 .           .          -           *
 """
+# The same for what the host reports.
+_REPORTED: Final = """
+              PREPARING                  INSTALLED STARTING          READY   STOPPING FAILURE REMOVING GONE
+  REPORTED    -                          -         -                 -       -        -       -        -
+  ASSIGNED    -                          -         -                 -       -        -       -        -
+  PENDING     .                          installed installed         running running  error   -        -
+  INSTALLED   ./pending/updating         .         ./updated         running running  error   -        -
+  RUNNING     installed/pending/updating installed installed/updated .       .        error   -        -
+  UPDATING    ./pending                  installed installed/updated running running  error   -        -
+  UPDATED     updating                   installed .                 running running  error   -        -
+  DELETED     -                          -         -                 -       -        -       -        -
+  REMOVED     -                          -         -                 -       .        error   .        uninstalled
+  UNINSTALLED -                          -         -                 -       -        -       -        -
+  ERROR       installed/pending/updating installed installed/updated running removed/running .       removed  uninstalled
+  UNKNOWN     installed/pending/updating installed installed/updated running removed/running error   removed  uninstalled
+"""  # noqa: E501 -- a table is read as a table
 
 
-def _read(table: str) -> dict[tuple[Actual, Event], frozenset[Actual]]:
+def _read(table: str, prefix: str) -> dict[tuple[Actual, Event], frozenset[Actual]]:
     head, *rows = [line.split() for line in table.strip().splitlines()]
     return {
-        (Actual[row[0]], Event[name]): _cell(Actual[row[0]], text)
+        (Actual[row[0]], Event[prefix + name]): _cell(Actual[row[0]], text)
         for row in rows
         for name, text in zip(head, row[1:], strict=True)
     }
 
 
 def _cell(now: Actual, text: str) -> frozenset[Actual]:
-    if text == "-":
-        return frozenset()
-    if text == "*":
-        return frozenset(Actual) - {now, Actual.REPORTED, Actual.UNINSTALLED}
-    return frozenset(now if word == "." else Actual(word) for word in text.split("/"))
+    words = (_SETS.get(word) or {now if word == "." else Actual(word)} for word in text.split("/"))
+    return frozenset().union(*words) if text != "-" else frozenset()
 
 
-TRANSITIONS: Final = _read(_TABLE)
+_FETCHED: Final = frozenset(map(Actual, "error installed pending removed running updating".split()))
+_SETS: Final = {"+": _FETCHED, "*": _FETCHED | set(map(Actual, "assigned deleted updated".split()))}
+
+TRANSITIONS: Final = _read(_ASKED, "") | _read(_REPORTED, "REPORT_")
 """Total over word and event; empty: that event cannot happen to that word."""
 
 

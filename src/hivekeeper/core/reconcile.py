@@ -10,6 +10,8 @@ from hivekeeper.model.allocation import Desired, Order, Phase
 from hivekeeper.model.ids import Generation, Revision
 from hivekeeper.model.program import ProgramStatus, State
 
+_NONE = Generation(0)
+
 
 class Step(StrEnum):
     """What a host can do; each is safe to repeat, and to be cut off in the middle of."""
@@ -31,7 +33,7 @@ class Step(StrEnum):
 class Local:
     """What is there of an allocation."""
 
-    generation: Generation = Generation(0)
+    generation: Generation = _NONE
     """Of the order last carried out; 0: none."""
     prepared: Revision | None = None
     """Which manifest is prepared."""
@@ -41,8 +43,8 @@ class Local:
     """What the keeper holds."""
     spec_digest: str | None = None
     """Of the program as `prepared` wants it."""
-    settled: tuple[int, Revision] | None = None
-    """The run, and the manifest, that was last settled."""
+    settled: str | None = None
+    """The occasion that was last settled."""
     files: bool = False
     """Anything of it is on disk that is not its data."""
     data: bool = False
@@ -72,6 +74,11 @@ def plan(order: Order, local: Local) -> Plan:
     return _run(order, local)
 
 
+def occasion(program: ProgramStatus, revision: Revision) -> str:
+    """Return what a settling holds for: one run of a program, with one manifest."""
+    return f"run {program.run}, pid {program.pid}, revision {revision}"
+
+
 def _remove(local: Local, *, purge: bool) -> Plan:
     if local.program is not None:
         return Plan(step=Step.RELEASE, phase=Phase.REMOVING, because="it was deleted")
@@ -92,7 +99,7 @@ def _run(order: Order, local: Local) -> Plan:
         return Plan(step=Step.HOLD, phase=phase, because="the program is to run differently")
     if wanted and allocation.restart_nonce > local.restart_nonce:
         return Plan(step=Step.RESTART, phase=phase, because="a user asked for a restart")
-    if program.ready and local.settled != (program.run, allocation.revision):
+    if program.ready and local.settled != occasion(program, allocation.revision):
         return Plan(step=Step.SETTLE, phase=Phase.STARTING, because="its program is ready")
     return Plan(
         step=None, phase=phase, because=program.reason or f"its program is {program.state}"
@@ -103,8 +110,6 @@ def _phase(local: Local) -> Phase:
     """The program's state in the words of a report (design §5)."""
     if local.program is None:
         return Phase.INSTALLED
-    if local.program.state is State.READY and local.settled is None:
-        return Phase.STARTING
     return _PHASES[local.program.state]
 
 

@@ -1,1 +1,4 @@
-"""Vocabulary: ids, manifests, statuses, policies, limits. Frozen data and invariants; no I/O, no decisions."""
+"""Vocabulary: ids, manifests, statuses, policies, limits.
+
+Frozen data and invariants; no I/O, no decisions.
+"""

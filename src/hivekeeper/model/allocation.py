@@ -1,17 +1,22 @@
-"""One workload on one host: what the orchestrator wants of it, what the host says of it, what users see.
+"""One workload on one host: what is wanted of it, what its host says, and what users see.
 
-Two facts with two owners. `Allocation` is the orchestrator's, `Report` is the host's; neither writes the other's.
+Two facts with two owners. `Allocation` is the orchestrator's, `Report` is the host's; neither
+writes the other's.
 """
 
 from datetime import datetime
 from enum import StrEnum, auto
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from hivekeeper.model import ids
+from hivekeeper.model import ids, limits, text
 from hivekeeper.model.ids import AllocationId, Generation, HostId, Revision, Sequence, WorkloadName
 from hivekeeper.model.manifest import Kind, Manifest
+
+Instant = Annotated[datetime, Meta(tz=True)]
+"""A time that can be compared with ours."""
+Named = Annotated[WorkloadName, text.NAME]
 
 
 class Desired(StrEnum):
@@ -46,7 +51,10 @@ class Workload(Struct, frozen=True, kw_only=True):
     kind: Kind
     revision: Revision
     generation: Generation
-    """Grows with every change that hosts must hear of; each allocation carries the one it was last changed at."""
+    """Grows with every change that hosts must hear of.
+
+    Each allocation carries the one it was last changed at.
+    """
     desired: Desired
     held: bool = False
     """Registered only: not placed until a user assigns it."""
@@ -62,8 +70,8 @@ class Workload(Struct, frozen=True, kw_only=True):
 class Allocation(Struct, frozen=True, kw_only=True):
     """One workload on one host, as the orchestrator wants it."""
 
-    workload: WorkloadName
-    host: HostId
+    workload: Named
+    host: Annotated[HostId, text.NAME]
     revision: Revision
     generation: Generation
     desired: Desired
@@ -79,7 +87,9 @@ class Allocation(Struct, frozen=True, kw_only=True):
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """An allocation as its host is told: the document's entry. Complete, so that a host needs nothing else.
+    """An allocation as its host is told: the document's entry.
+
+    Complete, so that a host needs nothing else.
 
     `(cluster, epoch, generation)` orders them: a host refuses an older one.
     """
@@ -96,7 +106,7 @@ class Document(Struct, frozen=True, kw_only=True):
     epoch: int
     """Grows when a store is restored from a backup."""
     version: Sequence
-    orders: dict[WorkloadName, Order] = {}
+    orders: dict[Named, Order] = {}
 
 
 class Phase(StrEnum):
@@ -121,7 +131,7 @@ class Phase(StrEnum):
 class Report(Struct, frozen=True, kw_only=True):
     """What a host says of one allocation. The newest one replaces all before it."""
 
-    workload: WorkloadName
+    workload: Named
     generation: Generation
     """Of the order that this is about."""
     revision: Revision
@@ -129,20 +139,35 @@ class Report(Struct, frozen=True, kw_only=True):
     ready_revision: Revision | None = None
     """Which manifest was last seen ready here."""
     phase: Phase
-    since: datetime
+    since: Instant
     pid: int | None = None
     restarts: int = 0
     ports: dict[str, int] = {}
     error: str = ""
     """The last failure, in full; never empty in BACKOFF and FAILED."""
     hint: str = ""
-    retry_at: datetime | None = None
+    retry_at: Instant | None = None
     doing: str = ""
     """What is being done just now, for people: `installing the hApp`."""
     data_kept: bool = False
     """With GONE: its data is still here."""
     facts: dict[str, Any] = {}
-    """What its kind has to tell: for a hApp `conductor`, `dna_hashes`, `agent_pub_key`, `app_info`."""
+    """What its kind has to tell.
+
+    For a hApp `conductor`, `dna_hashes`, `agent_pub_key`, `app_info`.
+    """
+
+    def __post_init__(self) -> None:
+        if _is_deeper(self.facts, limits.FACTS_DEPTH):
+            raise ValueError(f"facts nest at most {limits.FACTS_DEPTH} deep")
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Return whether more than `depth` containers lie within each other."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return depth == 0 or any(_is_deeper(each, depth - 1) for each in inner)
 
 
 class Host(Struct, frozen=True, kw_only=True):

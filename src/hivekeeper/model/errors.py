@@ -1,11 +1,16 @@
-"""One tree of errors, cut by who must act. Everything that this project raises on purpose is one of these.
+"""One tree of errors, cut by who must act.
+
+Everything that this project raises on purpose is one of these.
 
 `AssertionError` is the fourth branch: a bug; the process dies of it and is restarted.
 """
 
 
 class HiveError(Exception):
-    """Something that was foreseen. Its text reads `cannot <verb> <object>: <cause>` and holds no secret."""
+    """Something that was foreseen.
+
+    Its text reads `cannot <verb> <object>: <cause>` and holds no secret.
+    """
 
 
 class UserError(HiveError):
@@ -49,7 +54,9 @@ class TransientError(HiveError):
 
 
 class PermanentError(HiveError):
-    """Trying again does not help, and it was nobody's request: recorded in the status. Exit code 1.
+    """Trying again does not help, and it was nobody's request: recorded in the status.
+
+    Exit code 1.
 
     Args:
         message: What could not be done, and why.

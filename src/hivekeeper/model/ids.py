@@ -16,9 +16,11 @@ Generation = NewType("Generation", int)
 Sequence = NewType("Sequence", int)
 """Which commit of a store last wrote a record. Grows by at least one with every commit."""
 
-NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+END: Final = r"$(?!\n)"
+"""The end of a text. `$` alone is also before a newline at the end, in Python."""
+NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?" + END
 """Workloads and hosts: what is safe in a path, a subject, a host name and a cgroup."""
-PROGRAM_PATTERN: Final = r"^(workload|hive)\.[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+PROGRAM_PATTERN: Final = r"^(workload|hive)\.[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?" + END
 
 
 def is_name(text: str) -> bool:

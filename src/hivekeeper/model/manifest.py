@@ -1,14 +1,17 @@
-"""What a user asks for: the manifest. One definition for the decoder, the JSON Schema and the docs.
+"""What a user asks for: the manifest. One definition for decoder, JSON Schema and docs.
 
-What is not here is not supported yet and is refused by name. Decoding text is `wire.manifests`.
+A description of a type says what is expected: it is what the decoder's errors say, too. What is
+not here is refused by name. Decoding text is `wire.manifests`.
 """
 
+import re
+from collections.abc import Iterator
 from enum import StrEnum, auto
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
-from hivekeeper.model import ids, limits
+from hivekeeper.model import limits, text
 from hivekeeper.model.ids import HostId, WorkloadName
 from hivekeeper.model.policy import (
     Port,
@@ -17,11 +20,20 @@ from hivekeeper.model.policy import (
     Resources,
     RestartPolicy,
 )
-
-Name = Annotated[str, Meta(pattern=ids.NAME_PATTERN, max_length=limits.NAME_LENGTH)]
-Identifier = Annotated[str, Meta(min_length=1, max_length=limits.GATEWAY_IDENTIFIER_LENGTH)]
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-Url = Annotated[str, Meta(min_length=1, max_length=2048)]
+from hivekeeper.model.text import (
+    Base64,
+    Glob,
+    HappSource,
+    Identifier,
+    Name,
+    Path,
+    Sha256,
+    Size,
+    Text,
+    Url,
+    VariableName,
+    Word,
+)
 
 
 class Kind(StrEnum):
@@ -45,20 +57,43 @@ class Conductor(StrEnum):
     REAL = auto()
 
 
-class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A part of a manifest."""
+class Line(StrEnum):
+    """A release line of Holochain."""
+
+    V0_6 = "0.6"
+
+
+class StopSignal(StrEnum):
+    """Which signal asks a program to stop."""
+
+    SIGTERM = "SIGTERM"
+    SIGINT = "SIGINT"
+    SIGQUIT = "SIGQUIT"
+    SIGHUP = "SIGHUP"
+    SIGUSR1 = "SIGUSR1"
+    SIGUSR2 = "SIGUSR2"
+    SIGWINCH = "SIGWINCH"
+    SIGKILL = "SIGKILL"
+
+
+class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a manifest.
+
+    Stored whole, with what nobody said: a default that changes with a new version of Hivekeeper
+    changes no workload that was declared before.
+    """
 
 
 class Process(_Part, frozen=True, kw_only=True):
     """Any program."""
 
-    command: Annotated[tuple[str, ...], Meta(min_length=1, max_length=limits.COMMAND_WORDS)]
-    env: Annotated[dict[str, str], Meta(max_length=limits.ENVIRONMENT_NAMES)] = {}
-    user: str | None = None
+    command: Annotated[tuple[Word, ...], Meta(min_length=1, max_length=limits.COMMAND_WORDS)]
+    env: Annotated[dict[VariableName, Word], Meta(max_length=limits.ENVIRONMENT_NAMES)] = {}
+    user: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     """Who it runs as; none: who runs the keeper."""
-    cwd: str | None = None
+    cwd: Path | None = None
     """Where it runs; none: a folder of its own, kept like its data."""
-    stop_signal: Annotated[str, Meta(pattern="^SIG[A-Z0-9]{2,8}$")] = "SIGTERM"
+    stop_signal: StopSignal = StopSignal.SIGTERM
     stop_timeout_s: PositiveSeconds = 10.0
 
 
@@ -66,13 +101,15 @@ class Role(_Part, frozen=True, kw_only=True):
     """What is set for one role of a hApp."""
 
     properties: dict[str, Any] | None = None
-    network_seed: Annotated[str, Meta(max_length=1024)] | None = None
-    membrane_proof: str | None = None
-    """Base64."""
+    network_seed: Text | None = None
+    membrane_proof: Base64 | None = None
 
 
 class InitCall(_Part, frozen=True, kw_only=True):
-    """A zome call made once, after the first install. `<NODE_NAME>` in its payload is the host's name."""
+    """A zome call made once, after the first install.
+
+    `<NODE_NAME>` in its payload is the host's name.
+    """
 
     role: Identifier
     zome: Identifier
@@ -81,7 +118,7 @@ class InitCall(_Part, frozen=True, kw_only=True):
 
 
 class HolochainNetwork(_Part, frozen=True, kw_only=True):
-    """Where a conductor finds its peers; what is not said has the release line's local defaults."""
+    """Where a conductor finds its peers; what is not said is the release line's local default."""
 
     bootstrap_url: Url | None = None
     relay_url: Url | None = None
@@ -93,14 +130,13 @@ class HolochainNetwork(_Part, frozen=True, kw_only=True):
 class Holochain(_Part, frozen=True, kw_only=True):
     """A conductor with one hApp."""
 
-    line: Annotated[str, Meta(pattern=r"^0\.[0-9]+$")] = "0.6"
+    line: Line = Line.V0_6
     conductor: Conductor = Conductor.ANY
     installed_app_id: Identifier | None = None
     """Default: the workload's name."""
-    happ: Annotated[str, Meta(min_length=1, max_length=4096)]
-    """A path (relative to the manifest), an https URL with `sha256`, or `blob:SHA256`."""
+    happ: HappSource
     sha256: Sha256 | None = None
-    network_seed: Annotated[str, Meta(max_length=1024)] | None = None
+    network_seed: Text | None = None
     roles: Annotated[dict[Identifier, Role], Meta(max_length=64)] = {}
     init_calls: Annotated[tuple[InitCall, ...], Meta(max_length=64)] = ()
     network: HolochainNetwork = HolochainNetwork()
@@ -109,9 +145,7 @@ class Holochain(_Part, frozen=True, kw_only=True):
 class Gateway(_Part, frozen=True, kw_only=True):
     """Which functions may be called over HTTP: globs of `zome/function`; none: nothing may."""
 
-    functions: Annotated[
-        tuple[Annotated[str, Meta(pattern="^[^/]+/[^/]+$")], ...], Meta(max_length=256)
-    ] = ()
+    functions: Annotated[tuple[Glob, ...], Meta(max_length=256)] = ()
 
 
 class RuntimeType(StrEnum):
@@ -150,29 +184,30 @@ class Network(_Part, frozen=True, kw_only=True):
 class Placement(_Part, frozen=True, kw_only=True):
     """Where it may run; none: on the host with the fewest workloads."""
 
-    host: (
-        Annotated[HostId, Meta(pattern=ids.NAME_PATTERN, max_length=limits.NAME_LENGTH)] | None
-    ) = None
+    host: Annotated[HostId, text.NAME] | None = None
 
 
 class ResourceLimits(_Part, frozen=True, kw_only=True):
     """What it may use at most, where the host has cgroups."""
 
-    memory: str | None = None
-    """With a unit: `512MiB`, `2GiB`."""
+    memory: Size | None = None
     cpu: Annotated[float, Meta(gt=0, le=1024)] | None = None
     tasks: Annotated[int, Meta(ge=1, le=4_194_304)] | None = None
 
+    def __post_init__(self) -> None:
+        if self.memory is not None and text.parse_size(self.memory) < limits.MIB:
+            raise ValueError("memory must be at least 1MiB")
+
     def resources(self) -> Resources:
-        """Return the same in bytes; raises `ValueError` for a size without a known unit."""
-        memory = None if self.memory is None else parse_size(self.memory)
+        """Return the same in bytes."""
+        memory = None if self.memory is None else text.parse_size(self.memory)
         return Resources(memory_bytes=memory, cpu=self.cpu, tasks=self.tasks)
 
 
 class Manifest(_Part, frozen=True, kw_only=True):
     """One workload, as asked for. Immutable: a changed manifest is a new revision."""
 
-    name: Annotated[WorkloadName, Meta(pattern=ids.NAME_PATTERN, max_length=limits.NAME_LENGTH)]
+    name: Annotated[WorkloadName, text.NAME]
     kind: Kind
     desired: Asked = Asked.RUNNING
     process: Process | None = None
@@ -192,20 +227,64 @@ class Manifest(_Part, frozen=True, kw_only=True):
         return self.holochain.installed_app_id or self.name
 
 
-_UNITS = {
-    "KIB": limits.KIB,
-    "MIB": limits.MIB,
-    "GIB": limits.GIB,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
+LATER: Final[dict[type, frozenset[str]]] = {
+    Kind: frozenset({"agent"}),
+    Conductor: frozenset({"embedded"}),
+    Line: frozenset({"0.4", "0.5", "0.7"}),
+    RuntimeType: frozenset({"nspawn", "oci", "nixos"}),
+    NetworkMode: frozenset({"private", "none"}),
+    Role: frozenset({"deferred", "existing_cell", "clones"}),
+    Runtime: frozenset({"profile", "base", "image"}),
+    NamedPort: frozenset({"host_port", "protocol", "forwarder"}),
+    Placement: frozenset({"on_lost", "labels"}),
+    ResourceLimits: frozenset({"disk"}),
+    Manifest: frozenset({"agent", "update", "volumes"}),
 }
+"""Words of the design that are not built yet, by the type that will have them."""
 
 
-def parse_size(text: str) -> int:
-    """Return how many bytes `text` (`512MiB`, `2 GB`) means; raises `ValueError` with the units that are known."""
-    number, unit = text.rstrip("iIbBkKmMgGtT ").strip(), ""
-    unit = text[len(text.rstrip("iIbBkKmMgGtT ")) :].strip().upper()
-    if unit not in _UNITS or not number.replace(".", "", 1).isdigit():
-        raise ValueError(f"`{text}` is no size; write a number and KiB, MiB or GiB, as in 512MiB")
-    return int(float(number) * _UNITS[unit])
+def contradictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield what the fields of `manifest` say against each other: a field's path, and why."""
+    if manifest.kind is Kind.PROCESS:
+        yield from _not_a_process(manifest)
+    elif manifest.holochain is None:
+        yield "holochain", "is needed with kind: holochain"
+    else:
+        yield from _not_a_happ(manifest)
+        yield from _bad_source(manifest.holochain)
+    names = [port.name for port in manifest.network.ports]
+    if len(set(names)) < len(names):
+        yield "network.ports", "each needs a name of its own"
+
+
+def _not_a_process(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if manifest.process is None:
+        yield "process", "is needed with kind: process"
+    if manifest.holochain is not None:
+        yield "holochain", "does not go with kind: process"
+    if manifest.gateway != Gateway():
+        yield "gateway", "does not go with kind: process; it calls the functions of hApps"
+
+
+def _not_a_happ(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if manifest.process is not None:
+        yield "process", "does not go with kind: holochain"
+    if manifest.readiness is not None:
+        yield "readiness", "does not go with kind: holochain; a hApp is ready when it answers"
+    if manifest.network.ports:
+        yield "network.ports", "do not go with kind: holochain; its conductor's are chosen for it"
+
+
+def _bad_source(holochain: Holochain) -> Iterator[tuple[str, str]]:
+    """A hApp comes from a path, from an https URL whose bytes are known, or from the blobs."""
+    scheme, separator, rest = holochain.happ.partition(":")
+    if scheme == "blob":
+        if not re.search(text.SHA256_PATTERN, rest):
+            yield "holochain.happ", "after blob: comes a SHA-256, 64 hexadecimal digits"
+        elif holochain.sha256 not in (None, rest):
+            yield "holochain.sha256", "is not the one that holochain.happ names"
+    elif scheme == "https" and rest.startswith("//"):
+        if holochain.sha256 is None:
+            yield "holochain.sha256", "is needed with a URL"
+    elif separator and rest.startswith("//"):
+        yield "holochain.happ", "only https URLs are fetched"

@@ -1,13 +1,27 @@
-"""Policies a user may declare: how persistently, how ready, how much. Shapes and invariants only."""
+"""Policies a user may declare: how persistently, how ready, how much.
+
+Shapes and invariants only.
+"""
 
 from enum import StrEnum, auto
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-Seconds = Annotated[float, Meta(ge=0, le=86_400 * 7)]
-PositiveSeconds = Annotated[float, Meta(gt=0, le=86_400 * 7)]
-Port = Annotated[int, Meta(ge=1, le=65_535)]
+from hivekeeper.model import ids
+
+Seconds = Annotated[
+    float, Meta(ge=0, le=86_400 * 7, description="seconds, from 0 to 604800 (a week)")
+]
+PositiveSeconds = Annotated[
+    float, Meta(gt=0, le=86_400 * 7, description="seconds, more than 0, at most 604800 (a week)")
+]
+Port = Annotated[
+    int, Meta(ge=1, le=65_535, description="a port number, a whole number from 1 to 65535")
+]
+
+PATH_PATTERN: Final = r"^/[^\s\x00-\x1f\x7f]*" + ids.END
+PATH: Final = "the path of an address, from its first `/` on, without spaces"
 
 
 class RestartWhen(StrEnum):
@@ -19,7 +33,10 @@ class RestartWhen(StrEnum):
 
 
 class RestartPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How persistent the keeper is. Counting is by consecutive failures; a stable run forgets them."""
+    """How persistent the keeper is.
+
+    Counting is by consecutive failures; a stable run forgets them.
+    """
 
     when: RestartWhen = RestartWhen.ALWAYS
     max_retries: Annotated[int, Meta(ge=0, le=1_000_000)] = 5
@@ -38,7 +55,7 @@ class HttpProbe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A GET on loopback; any 2xx or 3xx is ready."""
 
     port: Port
-    path: Annotated[str, Meta(pattern="^/", max_length=1024)] = "/"
+    path: Annotated[str, Meta(pattern=PATH_PATTERN, max_length=1024, description=PATH)] = "/"
 
 
 class Readiness(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

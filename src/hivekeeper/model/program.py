@@ -33,7 +33,8 @@ class State(StrEnum):
 class ProgramSpec(Struct, frozen=True, kw_only=True):
     """What to run, and how. Equal specs mean that nothing needs to be restarted.
 
-    Secrets do not belong in `command` or `env`: give them by `stdin`, a file that its owner alone can read.
+    Secrets do not belong in `command` or `env`: give them by `stdin`, a file that its owner alone
+    can read.
     """
 
     id: Annotated[ProgramId, Meta(pattern=ids.PROGRAM_PATTERN)]
@@ -84,7 +85,10 @@ class ProgramStatus(Struct, frozen=True, kw_only=True):
     wanted: bool
     """Whether it is to run, as last told."""
     spec_digest: str
-    """SHA-256 of the spec it was last told, hex: whoever told it can see whether that is still so."""
+    """SHA-256 of the spec it was last told, hex.
+
+    Whoever told it can see whether that is still so.
+    """
     since: datetime
     """When `state` began, UTC."""
     pid: int | None = None
@@ -102,5 +106,8 @@ class ProgramStatus(Struct, frozen=True, kw_only=True):
 
 
 def digest(spec: ProgramSpec) -> str:
-    """Return the SHA-256 of `spec`, hex; equal specs have equal ones, over restarts and versions of ours."""
+    """Return the SHA-256 of `spec`, hex.
+
+    Equal specs have equal ones, over restarts and versions of ours.
+    """
     return hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest()

@@ -1,1 +1,4 @@
-"""The orchestrator: API, store and controllers. Decides which host runs what; runs nothing itself."""
+"""The orchestrator: API, store and controllers.
+
+Decides which host runs what; runs nothing itself.
+"""

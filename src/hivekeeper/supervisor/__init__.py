@@ -1,1 +1,4 @@
-"""The keeper: holds the programs of a host, starts, watches and restarts them as their policy wants."""
+"""The keeper.
+
+Holds the programs of a host, starts, watches and restarts them as their policy wants.
+"""

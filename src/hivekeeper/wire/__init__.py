@@ -1,1 +1,4 @@
-"""Subjects, messages and codecs: bytes to model and back, with versions and size limits. No I/O."""
+"""Subjects, messages and codecs: bytes to model and back, with versions and size limits.
+
+No I/O.
+"""

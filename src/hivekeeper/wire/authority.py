@@ -1,6 +1,6 @@
-"""Who may say and hear what on the hub: each user its own subjects and its own inbox, nothing else.
+"""Who may say and hear what on the hub: each user its own subjects and its own inbox, no more.
 
-Pure. A server (or a fake) enforces `permissions`; whoever answers requests asks `may_answer` first.
+The server (or a fake) enforces `permissions`; whoever answers a request asks `may_answer` first.
 Knows no keys and no tokens: how a user proves who it is, is the hub's business.
 
 Those who answer need no right to publish to inboxes: the server lets each request be answered
@@ -47,7 +47,7 @@ class User(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """A word for files, subjects and people; no host's name can make it that of another user."""
+        """A word for files, subjects and people; no two users share one."""
         return self.role if self.host is None else f"{self.role}_{self.host}"
 
     @property

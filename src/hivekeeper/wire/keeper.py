@@ -1,13 +1,12 @@
 """What is said on the keeper's socket: one JSON document a line, each with its `type`.
 
-The client begins with `hello` and the versions it speaks; the keeper answers `welcome` with the highest
-that both do, or `refused`, and closes. Then requests are answered in order: `hold` and `restart` with
-`held`, `list` with a `held` for each program and `done`, `release` and `shutdown` with `done` once that is
-so, `changes` with a `held` whenever there is something to say, until the client goes.
+The client begins with `hello` and the versions it speaks; the keeper answers `welcome` with the
+highest that both do, or `refused`, and closes. Then requests are answered in order: `hold` and
+`restart` with `held`, `list` with a `held` for each program and `done`, `release` and `shutdown`
+with `done` once that is so, `changes` with a `held` whenever there is something to say, for good.
 """
 
-import hashlib
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -30,8 +29,6 @@ VERSIONS: Final = (1,)
 
 SOCKET: Final = "keeper.sock"
 """In the keeper's folder."""
-
-M = TypeVar("M")
 
 
 class _Message(Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
@@ -81,7 +78,7 @@ class List(_Message, frozen=True):
 
 
 class Changes(_Message, frozen=True):
-    """Say what is held, and go on saying what changes. Nothing else can be asked on this connection."""
+    """Say what is held, then what changes. Nothing else can be asked on this connection."""
 
 
 class Shutdown(_Message, frozen=True):
@@ -136,20 +133,23 @@ def line(message: Request | Reply | Hello) -> bytes:
 
 def read_hello(data: bytes) -> Hello:
     """Return the client's first line; raises `UserError`."""
-    return _read(data, _hello, "a greeting")
+    hello: Hello = _read(data, _hello, "a greeting")
+    return hello
 
 
 def read_request(data: bytes) -> Request:
     """Return a request; raises `UserError` for anything that is not a whole, known one."""
-    return _read(data, _request, "a request")
+    request: Request = _read(data, _request, "a request")
+    return request
 
 
 def read_reply(data: bytes) -> Reply:
     """Return a reply; raises `UserError` for anything that is not a whole, known one."""
-    return _read(data, _reply, "the keeper's reply")
+    reply: Reply = _read(data, _reply, "the keeper's reply")
+    return reply
 
 
-def _read(data: bytes, decoder: msgspec.json.Decoder[M], what: str) -> M:
+def _read(data: bytes, decoder: msgspec.json.Decoder[Any], what: str) -> Any:
     if len(data) > limits.KEEPER_LINE_BYTES:
         raise UserError(f"cannot read {what}: longer than {limits.KEEPER_LINE_BYTES} bytes")
     try:
@@ -159,11 +159,12 @@ def _read(data: bytes, decoder: msgspec.json.Decoder[M], what: str) -> M:
 
 
 def agree(versions: tuple[int, ...]) -> int:
-    """Return the version to speak with a client that speaks `versions`; raises `PermanentError`."""
+    """Return the version to speak with who speaks `versions`; raises `PermanentError`."""
     common = set(versions) & set(VERSIONS)
     if not common:
         raise PermanentError(
-            f"cannot talk: the client speaks version {_words(versions)}, the keeper {_words(VERSIONS)}",
+            f"cannot talk to the keeper: it speaks version {_words(VERSIONS)}, "
+            f"the client {_words(versions)}",
             hint="use the same release of hive for both, or restart the keeper: programs stay up",
         )
     return max(common)
@@ -185,8 +186,3 @@ def error(refused: Refused) -> HiveError:
     if issubclass(form, UserError | PermanentError):
         return form(refused.message, hint=refused.hint)
     return form(refused.message)
-
-
-def digest(spec: ProgramSpec) -> str:
-    """Return the SHA-256 of `spec`, hex: equal specs have equal ones."""
-    return hashlib.sha256(_encoder.encode(spec)).hexdigest()

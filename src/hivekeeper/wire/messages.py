@@ -1,12 +1,15 @@
-"""What is said on the hub, as JSON. Requests and replies carry `v`; an unknown version is refused, unknown fields are not."""
+"""What is said on the hub, as JSON.
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+Requests and replies carry `v`; an unknown version is refused, unknown fields are not.
+"""
+
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from hivekeeper.model import limits
-from hivekeeper.model.allocation import Document, Report
+from hivekeeper.model import ids, limits
+from hivekeeper.model.allocation import Document, Named, Report
 from hivekeeper.model.errors import (
     ConflictError,
     HiveError,
@@ -17,11 +20,14 @@ from hivekeeper.model.errors import (
     UserError,
 )
 from hivekeeper.model.ids import Sequence, WorkloadName
-from hivekeeper.model.manifest import Sha256
+from hivekeeper.model.text import Sha256
 
 VERSION: Final = 1
 
 M = TypeVar("M", bound=Struct)
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""What others say of how many and which one: fits a file's offset and a store's column."""
 
 
 class DocumentRequest(Struct, frozen=True, kw_only=True):
@@ -30,8 +36,8 @@ class DocumentRequest(Struct, frozen=True, kw_only=True):
     v: int = VERSION
     cluster: str = ""
     """Of the document it has; empty: it has none."""
-    epoch: int = 0
-    since: Sequence = Sequence(0)
+    epoch: Count = 0
+    since: Annotated[Sequence, Meta(ge=0, le=2**63 - 1)] = Sequence(0)
     """The version it has stored."""
 
 
@@ -41,17 +47,17 @@ class DocumentReply(Struct, frozen=True, kw_only=True):
     v: int = VERSION
     complete: bool
     document: Document
-    withdrawn: tuple[WorkloadName, ...] = ()
+    withdrawn: tuple[Named, ...] = ()
     """Without `complete`: orders that are no longer there."""
     poll_s: float = limits.HOST_POLL_S
     """When to ask again, in seconds; grows with the fleet."""
 
 
 class ReportMessage(Struct, frozen=True, kw_only=True):
-    """All that has changed on a host since the last acknowledged number. Repeated until acknowledged."""
+    """All that has changed on a host since the last acknowledged number; repeated until then."""
 
     v: int = VERSION
-    number: int
+    number: Count
     """Grows by one with every new message, also over restarts of the host agent."""
     complete: bool = False
     """Everything there is to say, not only what has changed: what is missing is not there."""
@@ -70,7 +76,7 @@ class BlobRequest(Struct, frozen=True, kw_only=True):
 
     v: int = VERSION
     sha256: Sha256
-    offset: Annotated[int, Meta(ge=0)]
+    offset: Count
 
 
 class BlobReply(Struct, frozen=True, kw_only=True):
@@ -85,12 +91,12 @@ class LogRequest(Struct, frozen=True, kw_only=True):
     """A piece of a workload's log."""
 
     v: int = VERSION
-    workload: WorkloadName
+    workload: Named
     back: Annotated[int, Meta(ge=0, le=limits.LOG_RUNS)] = 0
     """0: the present or last run; 1: the one before, …"""
-    run: int | None = None
+    run: Count | None = None
     """Which run exactly; over `back`."""
-    offset: int | None = None
+    offset: Count | None = None
     """Where to go on; none: `tail` lines before the end."""
     tail: Annotated[int, Meta(ge=0, le=100_000)] = 100
 
@@ -114,7 +120,7 @@ class JoinRequest(Struct, frozen=True, kw_only=True):
 
     v: int = VERSION
     token: Annotated[str, Meta(max_length=256)]
-    public_key: Annotated[str, Meta(pattern="^U[A-Z2-7]{55}$")]
+    public_key: Annotated[str, Meta(pattern="^U[A-Z2-7]{55}" + ids.END)]
 
 
 class JoinReply(Struct, frozen=True, kw_only=True):
@@ -158,7 +164,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
     retry_after_s: float = 1.0
 
 
-_KINDS: Final[dict[type[HiveError], RefusalKind]] = {
+_KINDS: Final[dict[type[HiveError], RefusalKind]] = {  # special ones first
     NotFoundError: "not-found",
     ConflictError: "conflict",
     PermissionRefusedError: "permission",
@@ -173,11 +179,14 @@ _REFUSAL_CHARACTERS: Final = 16_384
 
 def refusal(error: HiveError) -> Refusal:
     """Return `error` as it is sent to whoever asked."""
-    kind = next((kind for form, kind in _KINDS.items() if isinstance(error, form)), "permanent")
-    texts = {name: getattr(error, name, "")[:_REFUSAL_CHARACTERS] for name in ("hint", "field")}
-    message = str(error)[:_REFUSAL_CHARACTERS]
-    retry_after_s = getattr(error, "retry_after_s", 1.0)
-    return Refusal(kind=kind, message=message, retry_after_s=retry_after_s, **texts)
+    kinds = (kind for form, kind in _KINDS.items() if isinstance(error, form))
+    return Refusal(
+        kind=next(kinds, "permanent"),
+        message=str(error)[:_REFUSAL_CHARACTERS],
+        hint=getattr(error, "hint", "")[:_REFUSAL_CHARACTERS],
+        field=getattr(error, "field", "")[:_REFUSAL_CHARACTERS],
+        retry_after_s=getattr(error, "retry_after_s", 1.0),
+    )
 
 
 def refused(refusal: Refusal) -> HiveError:
@@ -201,18 +210,24 @@ def encode(message: Struct) -> bytes:
 
 
 def decode(data: bytes, form: type[M]) -> M:
-    """Return the message in `data`; raises `UserError` for anything that is not a whole, known one."""
+    """Return the message in `data`; raises `UserError` for all that is not a whole, known one."""
     if len(data) > limits.MESSAGE_BYTES:
         raise UserError(
-            f"cannot read a {form.__name__} of {len(data)} bytes: larger than {limits.MESSAGE_BYTES}"
+            f"cannot read a {form.__name__} of {len(data)} bytes:"
+            f" larger than {limits.MESSAGE_BYTES}"
         )
     try:
-        message: M = msgspec.json.decode(data, type=form)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        version = msgspec.json.decode(data, type=_Versioned).v
+        if version != VERSION:
+            raise UserError(
+                f"cannot read a {form.__name__} of version {version}: this is version {VERSION}"
+            )
+        return msgspec.json.decode(data, type=form)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"cannot read a {form.__name__}: {error}") from error
-    version: Any = getattr(message, "v", VERSION)
-    if version != VERSION:
-        raise UserError(
-            f"cannot read a {form.__name__} of version {version}: this is version {VERSION}"
-        )
-    return message
+
+
+class _Versioned(Struct):
+    """What every version of every message has."""
+
+    v: int = VERSION

@@ -1,7 +1,8 @@
-"""The subjects of the hub: who says what where. Who a request is from is read from its subject,
-which permissions bind to the user, never from its payload.
+"""The subjects of the hub: who says what where.
 
-A wake says only "look now"; losing one costs seconds. Orders travel in replies to the host's own requests alone.
+Who a request is from is read from its subject, which permissions bind to the user
+(`wire.authority`), never from its payload. A wake says only "look now"; losing one costs seconds.
+Orders travel in replies to the host's own requests alone.
 """
 
 from typing import Final

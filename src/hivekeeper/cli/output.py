@@ -1,0 +1,78 @@
+"""What people and scripts read: tables and sentences, or one JSON document.
+
+Nothing else goes to stdout.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --json, as `as_json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
+    )(command)
+
+
+def document(value: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def line(value: Any) -> None:
+    """Print one JSON document as one line, at once."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table as wide as it needs to be."""
+    from rich import box  # noqa: PLC0415 -- 50 ms that only tables need
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    made = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for row in rows:
+        made.add_row(*(Text("" if each is None else str(each)) for each in row))
+    width = None if sys.stdout.isatty() else 10_000
+    Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width).print(made)
+
+
+def say(text: str) -> None:
+    """Tell a person how it goes; not part of the output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def ago(moment: str | None) -> str:
+    """Return how long ago an ISO time was, in two units at most; empty for none."""
+    if not moment:
+        return ""
+    return duration((_now() - datetime.fromisoformat(moment)).total_seconds())
+
+
+def until(moment: str | None) -> str:
+    """Return in how long an ISO time is; empty for none."""
+    if not moment:
+        return ""
+    left_s = (datetime.fromisoformat(moment) - _now()).total_seconds()
+    return "now" if left_s <= 0 else f"in {duration(left_s)}"
+
+
+def duration(seconds: float) -> str:
+    """Return `seconds` in its two largest units: `3d4h`, `12s`."""
+    said: list[str] = []
+    left = max(0, int(seconds))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not said):
+            said.append(f"{count}{unit}")
+    return "".join(said[:2])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 -- for a person's eyes only
