@@ -408,6 +408,13 @@ def test_a_number_where_a_text_belongs_needs_quotes() -> None:
     )
 
 
+def test_a_list_of_the_wrong_length_is_said_so() -> None:
+    assert refusal("{name: a, kind: process, process: {command: []}}") == (
+        "notes.yaml:1:36: process.command: "
+        "expected a list, at least 1 long, at most 256 long, got one 0 long"
+    )
+
+
 def test_all_that_is_wrong_is_said_at_once() -> None:
     said = refusal("name: A\nkind: proces\nprocess: {comand: [x]}\n---\nkind: process\n")
     assert [line.split(": ")[:2] for line in said.splitlines()] == [

@@ -155,9 +155,11 @@ async def test_what_is_gone_is_not_forgotten_while_the_host_has_the_version_that
     there = await parts("home")
     for name in ("a", "b"):
         await there.apply(manifest(name))
+    await there.place()
     await there.made.service.delete(command(), WorkloadName("a"), purge=True)
     await there.place()
     had = await fetch(there)
+    had = await fetch(there, had)  # says so what it has
     await confirm(there, had)
     await there.place()
     await there.made.service.run(command(), WorkloadName("b"), "stop")
@@ -183,7 +185,7 @@ steps = st.tuples(
 
 
 @given(st.lists(steps, min_size=10, max_size=30))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 async def test_whenever_a_host_fetches_it_ends_with_exactly_its_orders(
     history: list[tuple[str, str]],
 ) -> None:

@@ -183,7 +183,8 @@ async def _run(path: Path, *arguments: str) -> tuple[int, bytes]:
         raise TransientError(f"cannot run {path} {' '.join(arguments)}: {reason}") from error
     finally:
         if process is not None and process.returncode is None:
-            pass
+            process.kill()
+            await process.wait()
     return process.returncode or 0, out
 
 

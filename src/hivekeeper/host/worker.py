@@ -94,7 +94,10 @@ class Worker:
     async def run(self) -> None:
         """Compare and act until nothing of it is left here and nobody gives orders for it."""
         while not self._is_over():
-            await self._converge()
+            try:
+                await self._converge()
+            except TransientError as error:  # the disk, between steps; nothing is half done
+                log.warning("%s: %s", self.name, error)
             await self._wake.wait(self._pause_s())
 
     def _is_over(self) -> bool:
@@ -121,7 +124,7 @@ class Worker:
             prepared=self._prepared.revision,
             restart_nonce=self._prepared.restart_nonce,
             program=self._program,
-            spec_digest=program.digest(self._spec(order)),
+            spec_digest=self._spec_digest(order),
             settled=self._prepared.settled,
             files=any(name != folders.data(self.name).name for name in names),
             data=self._has_data(),
@@ -130,6 +133,12 @@ class Worker:
     def _has_data(self) -> bool:
         memory = self._around.memory
         return bool(memory.disk.names(memory.folders.data(self.name)))
+
+    def _spec_digest(self, order: Order) -> str | None:
+        """Until its manifest is prepared, what it would run is not known."""
+        if self._prepared.revision != order.allocation.revision:
+            return None
+        return program.digest(self._spec(order))
 
     def _spec(self, order: Order) -> ProgramSpec:
         return self._around.kinds(order).spec(order.manifest, self._prepared)

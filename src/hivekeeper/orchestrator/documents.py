@@ -63,7 +63,7 @@ def bump(fleet: Fleet, host: HostId, gone: list[WorkloadName], *, fetched: Seque
     version = fleet.documents.sequence(host)
     before = fleet.documents.get(host) or Withdrawals()
     kept = [each for each in before.withdrawn if each.after >= fetched]
-    new = [Withdrawal(workload=name, after=version) for name in []]
+    new = [Withdrawal(workload=name, after=version) for name in gone]
     withdrawn = tuple((kept + new)[-limits.ALLOCATIONS_PER_HOST :])
     return fleet.documents.put(host, Withdrawals(withdrawn=withdrawn))
 

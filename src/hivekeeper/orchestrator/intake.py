@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -168,19 +168,12 @@ def _most_writes(message: ReportMessage) -> int:
 
 
 def _bounded(report: Report) -> Report:
-    """Return `report` as it is stored: no host fills the store, or sends what cannot be shown."""
+    """Return `report` as it is stored: no host fills the store with words."""
     if len(report.error) > _ERROR_CHARACTERS:
         report = replace(report, error=report.error[:_ERROR_CHARACTERS])
-    if _is_deep(report.facts, limits.JSON_DEPTH) or len(messages.encode(report)) > _REPORT_BYTES:
+    if len(messages.encode(report)) > _REPORT_BYTES:
         report = replace(report, facts={}, hint="", doing="", ports={})
     return report
-
-
-def _is_deep(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deep(each, levels - 1) for each in inner)
 
 
 def _settle(letter: _Letter, error: HiveError | None) -> None:

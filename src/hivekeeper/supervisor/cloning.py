@@ -6,11 +6,12 @@ say it (before glibc 2.39), so this forks, and the child does what `posix_spawn`
 That is sound only because the keeper has a single thread, and blocks its signals meanwhile.
 """
 
+import contextlib
 import ctypes
-import errno
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final, NoReturn
 
 _CLONE3: Final = 435
@@ -23,9 +24,6 @@ HANDLED: Final = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)
 
 IGNORED: Final = tuple(n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN)
 """Signals that Python ignores, or whoever started us did. An exec does not change that."""
-
-NOT_HERE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.E2BIG, errno.EPERM})
-"""Errors of a kernel that is too old (before 5.7), or of a sandbox that knows no clone3."""
 
 _libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock: the child has it too
 
@@ -51,6 +49,27 @@ class _Arguments(ctypes.Structure):
     ]
 
 
+def works(folder: Path) -> bool:
+    """Try it in a group below `folder`, and return whether it can be done here.
+
+    Kernels before 5.7 and some sandboxes know no such clone3, and a kernel may kill the child at
+    birth (cgroups.make).
+    """
+    group = folder / "try"
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        group.mkdir(exist_ok=True)
+        pid, pidfd = start(str(group), "/bin/sh", ["sh", "-c", "exit 0"], {}, (null, null, null))
+        os.close(pidfd)
+        return os.waitpid(pid, 0)[1] == 0
+    except OSError:
+        return False
+    finally:
+        os.close(null)
+        with contextlib.suppress(OSError):
+            group.rmdir()
+
+
 def start(
     group: str,
     program: str,
@@ -68,7 +87,7 @@ def start(
         files: What become its files 0, 1, 2, …; each a number beyond those.
 
     Raises:
-        OSError: It was not started. Not here at all, if its errno is in `NOT_HERE`.
+        OSError: It was not started.
     """
     pidfd = ctypes.c_int(-1)
     folder = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

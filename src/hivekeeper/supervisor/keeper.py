@@ -31,7 +31,8 @@ from typing import Final
 from hivekeeper.model import limits
 from hivekeeper.model.errors import UserError
 from hivekeeper.ports import Clock
-from hivekeeper.supervisor import cgroups, identity, launcher, server
+from hivekeeper.supervisor import cgroups, cloning, identity, launcher, server
+from hivekeeper.supervisor.cgroups import Cgroups
 from hivekeeper.supervisor.holdings import Holdings
 from hivekeeper.supervisor.process import World
 from hivekeeper.supervisor.reaper import Reaper
@@ -85,7 +86,7 @@ async def run(
                     clock=clock,
                     reaper=reaper,
                     cgroups=groups,
-                    launch=launcher.World(boot, environment or {}, open_files),
+                    launch=launcher.World(boot, environment or {}, _born(groups), open_files),
                     tasks=tasks,
                 )
                 holdings = Holdings(folder / PROGRAMS, world)
@@ -98,6 +99,17 @@ async def run(
         except* _EndedError:
             cgroups.leave(groups)
     log.info("the keeper of %s has ended", folder)
+
+
+def _born(groups: Cgroups) -> bool:
+    """Return whether programs can be born into their groups."""
+    members = groups.members
+    if members is None or not members.unified:
+        return False
+    if not cloning.works(members.base):
+        log.warning("programs must be moved into their groups here: it takes 20 ms more to start")
+        return False
+    return True
 
 
 def name(folder: Path) -> str:

@@ -67,6 +67,8 @@ class World(Struct, frozen=True):
     """Names this boot of the machine."""
     environment: Mapping[str, str]
     """The keeper's own."""
+    born: bool
+    """Whether programs are born into their first group (cloning), and need not enter it."""
     open_files: str
     """How many a program may have open, as `ulimit` takes it; the keeper raised its own limit."""
 
@@ -119,14 +121,9 @@ def spawn(
         raise PermanentError(f"no program {spec.command[0]!r} (PATH is {environment['PATH']})")
     command, plain = _with_odd_names(_as_user(list(spec.command), user), environment)
     first = ["sh", "-c", SCRIPT, "hive-launch", str(run), world.boot, world.open_files, cwd]
-    if groups and cgroups.is_unified(groups[0]):
-        doors = [cgroups.door(group) for group in groups[1:]]
-        try:
-            return cloning.start(groups[0], SHELL, [*first, *doors, "", *command], plain, files)
-        except OSError as error:
-            if error.errno not in cloning.NOT_HERE:
-                raise
     doors = [cgroups.door(group) for group in groups]
+    if world.born and doors:
+        return cloning.start(groups[0], SHELL, [*first, *doors[1:], "", *command], plain, files)
     pid = os.posix_spawn(
         SHELL,
         [*first, *doors, "", *command],

@@ -91,9 +91,11 @@ class Folder:
 
     def keep_told(self, told: Told) -> None:
         """Write `told` so that it outlives a power cut. Raises `OSError`: then the old one is."""
+        new = not self.path.exists()
         self.path.mkdir(mode=0o700, exist_ok=True)
         _replace(self.path / self.HOLD, told)
-        _sync(self.path.parent)
+        if new:
+            _sync(self.path.parent)
 
     def keep_known(self, known: Known) -> None:
         """Write `known`. A disk that fails must not keep a program down: that is said, no more."""
