@@ -26,7 +26,7 @@ NEIGHBOURS = 200
 
 
 def wait_for(look: Callable[[], object], within_s: float = 60.0) -> float:
-    """Return when `look` was first true, in seconds of the monotonic clock; looks as fast as it can."""
+    """Return when `look` was first true, in monotonic seconds; looks as fast as it can."""
     deadline_s = time.monotonic() + within_s
     while time.monotonic() < deadline_s:
         if look():
@@ -88,7 +88,8 @@ def manifest(name: str, command: str, **restart: float) -> str:
     policy = json.dumps(
         {"first_delay_s": 0.1, "max_retries": 1000, "stable_after_s": 0.2} | restart
     )
-    return f"name: {name}\nkind: process\nprocess: {{command: [sh, -c, {json.dumps(command)}]}}\nrestart: {policy}\n"
+    process = json.dumps({"command": ["sh", "-c", command]})
+    return f"name: {name}\nkind: process\nprocess: {process}\nrestart: {policy}\n"
 
 
 def bench_restart() -> None:
@@ -126,7 +127,7 @@ def with_runit(name: str) -> None:
 
 
 def measure_other(name: str, command: list[str], *, settle_s: float) -> None:
-    """Measure a supervisor of service folders; both wait a second after a start that was too short."""
+    """Measure a supervisor of service folders; both hold back a start that comes too soon."""
     folder = Path(tempfile.mkdtemp(prefix="hive-bench-"))
     file, script = folder / "pids", folder / "scan" / "target" / "run"
     script.parent.mkdir(parents=True)

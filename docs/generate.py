@@ -1,4 +1,4 @@
-"""Makes the generated parts of the documentation, or (--check) says which are not as they would be made.
+"""Makes the generated parts of the documentation, or (--check) says which are stale.
 
 What can go stale is not written by hand: commands, the manifest's fields, the tables of states.
 """

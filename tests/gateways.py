@@ -37,15 +37,15 @@ DNA_TEXT = hashes.text(DNA)
 
 
 def route(
-    app_id: str = "notes", *functions: str, workload: str | None = None, host: str = HERE
+    app_id: str = "notes",
+    *,
+    functions: tuple[str, ...] = ("*/*",),
+    workload: str | None = None,
+    host: str = HERE,
 ) -> Route:
-    """Return that a hApp's functions may be called on a host."""
-    return Route(
-        app_id=app_id,
-        workload=WorkloadName(workload or app_id),
-        host=host,
-        functions=functions or ("*/*",),
-    )
+    """Return that a hApp's functions, all unless told, may be called on a host."""
+    name = WorkloadName(workload or app_id)
+    return Route(app_id=app_id, workload=name, host=host, functions=functions)
 
 
 def opened(app_id: str = "notes", port: int = 1, dna: bytes = DNA) -> Access:
@@ -197,13 +197,18 @@ class Stand:
     client: Client
     orchestrator: Orchestrator
     hub: FakeHub
-    access: Path
+    folder: Path
 
-    async def until_routed(self, target: str, status: int) -> None:
-        """Wait until `target` is answered with `status`."""
-        async with asyncio.timeout(LONG_S):
-            while (await self.client.ask(target)).status != status:
-                await asyncio.sleep(0.01)
+    @property
+    def access(self) -> Path:
+        """Where hApps are handed over."""
+        return self.folder / "access"
+
+    async def declare(self, *routes: Route) -> None:
+        """Change the routes, and wait until the gateway knows and keeps them."""
+        await self.orchestrator.change(*routes)
+        kept, news = self.folder / "gateway/routes.json", RoutesReply(routes=routes)
+        await until(lambda: kept.exists() and kept.read_bytes() == messages.encode(news))
 
 
 @asynccontextmanager
@@ -229,16 +234,16 @@ async def running(folder: Path, hub: FakeHub, *, with_host: bool = True) -> Asyn
 
 
 @asynccontextmanager
-async def standing(folder: Path, *routes: Route) -> AsyncIterator[Stand]:
+async def standing(folder: Path, *routes: Route, with_host: bool = True) -> AsyncIterator[Stand]:
     """Run a gateway that knows `routes`, with all that is around it."""
     hub = FakeHub()
-    async with orchestrating(hub, *routes) as orchestrator, running(folder, hub) as client:
-        async with asyncio.timeout(LONG_S):
-            while not orchestrator.asked:
-                await asyncio.sleep(0)
-        yield Stand(
-            client=client, orchestrator=orchestrator, hub=hub, access=folder / "access"
-        )
+    async with (
+        orchestrating(hub, *routes) as orchestrator,
+        running(folder, hub, with_host=with_host) as client,
+    ):
+        stand = Stand(client=client, orchestrator=orchestrator, hub=hub, folder=folder)
+        await stand.declare(*routes)
+        yield stand
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -1,13 +1,14 @@
 """An orchestrator for a test, on a hub in memory, and hosts that are played by the test."""
 
 import asyncio
+import inspect
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from msgspec import structs
@@ -22,14 +23,15 @@ from hivekeeper.model.errors import TransientError
 from hivekeeper.model.ids import Generation, HostId, Revision, Sequence, WorkloadName
 from hivekeeper.model.record import ABSENT
 from hivekeeper.orchestrator.commands import Command
-from hivekeeper.orchestrator.membership import Door
+from hivekeeper.orchestrator.membership import Admit, Door
 from hivekeeper.orchestrator.orchestrator import Orchestrator
 from hivekeeper.orchestrator.service import Outcome
-from hivekeeper.ports import Blobs, Bus, Clock, Handler, Store
+from hivekeeper.ports import Blobs, Bus, Handler, Store
 from hivekeeper.testing.bus import FakeHub
 from hivekeeper.testing.clock import FakeClock
 from hivekeeper.testing.store import MemoryStore
 from hivekeeper.wire import authority, manifests, messages, subjects
+from hivekeeper.wire.authority import User
 from hivekeeper.wire.messages import DocumentReply, DocumentRequest, ReportMessage, ReportReply
 
 TOKEN = "a-token-that-only-tests-know"
@@ -45,15 +47,24 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 PATIENCE_S = 20.0
 
 
-async def eventually(look: Callable[[], Any], *, what: str = "") -> Any:
-    """Return the first true value of `look`."""
+async def eventually(look: Callable[[], Any]) -> Any:
+    """Return the first true value of `look`, a function or a coroutine function."""
+    found: Any = None
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while not (found := look()):  # noqa: ASYNC110 -- what is looked at tells nobody
-                await asyncio.sleep(0.001)
+            while not found:
+                found = look()
+                found = await found if inspect.isawaitable(found) else found
+                await asyncio.sleep(0 if found else 0.002)
             return found
     except TimeoutError:
-        raise AssertionError(f"never: {what or look}; last {look()!r}") from None
+        raise AssertionError(f"never; last seen: {found!r}") from None
+
+
+class AnyHub(Protocol):
+    """A hub to connect to."""
+
+    def connect(self, user: User) -> AbstractAsyncContextManager[Bus]: ...
 
 
 @dataclass
@@ -87,8 +98,7 @@ class Running:
 
     url: str
     session: aiohttp.ClientSession
-    hub: FakeHub
-    admissions: Admissions
+    hub: AnyHub
 
     async def ask(self, method: str, path: str, **more: Any) -> Answer:
         """Ask the API anything."""
@@ -125,15 +135,13 @@ async def orchestrator(
     folder: Path,
     *,
     store: Store | None = None,
-    hub: FakeHub | None = None,
-    clock: Clock | None = None,
-    blobs: Blobs | None = None,
+    hub: AnyHub | None = None,
     members: Mapping[HostId, str] | None = None,
-    door: Door | None = None,
-    admissions: Admissions | None = None,
+    door: Door = DOOR,
+    admit: Admit | None = None,
 ) -> AsyncIterator[Running]:
     """Run one while the context lasts; what is not given is made."""
-    hub, admissions, ready = hub or FakeHub(), admissions or Admissions(), asyncio.Event()
+    hub, ready = hub or FakeHub(), asyncio.Event()
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -141,16 +149,16 @@ async def orchestrator(
             made = Orchestrator(
                 store=store or MemoryStore(),
                 bus=bus,
-                blobs=blobs or FileBlobs(folder / "blobs"),
-                clock=clock or SystemClock(),
-                door=door or DOOR,
-                admit=admissions.admit,
+                blobs=FileBlobs(folder / "blobs"),
+                clock=SystemClock(),
+                door=door,
+                admit=admit or Admissions().admit,
             )
             own = {HOME: HOME_KEY} if members is None else members
             service = made.run([bound], token=TOKEN, members=own, on_ready=ready.set)
             async with beside(service, name="orchestrator"):
                 await ready.wait()
-                yield Running(url, session, hub, admissions)
+                yield Running(url, session, hub)
 
 
 @dataclass
@@ -201,7 +209,7 @@ class PlayedHost:
 
 
 @asynccontextmanager
-async def played(hub: FakeHub, name: HostId = HOME) -> AsyncIterator[PlayedHost]:
+async def played(hub: AnyHub, name: HostId = HOME) -> AsyncIterator[PlayedHost]:
     """Be a host while the context lasts."""
     async with hub.connect(authority.host(name)) as bus:
         host = PlayedHost(name, bus)

@@ -153,7 +153,7 @@ class Bus(Protocol):
         """
 
     def serve(self, subject: str, handler: Handler) -> AbstractAsyncContextManager[None]:
-        """Answer requests on `subject` (wildcards allowed), several at once, while the context lasts.
+        """Answer requests on `subject` (wildcards allowed), several at once, in the context.
 
         A `HiveError` that the handler raises is the asker's answer and is raised again there; any
         other is a bug.
@@ -162,7 +162,10 @@ class Bus(Protocol):
     def subscribe(
         self, subject: str, on_message: Callable[[str], None]
     ) -> AbstractAsyncContextManager[None]:
-        """Call `on_message` with the subject of each message while the context lasts, and once after each reconnect."""
+        """Call `on_message` with each message's subject while the context lasts.
+
+        And once after each reconnect, with the subject subscribed to.
+        """
 
 
 class Supervisor(Protocol):

@@ -109,22 +109,23 @@ async def call(client: AppClient, cell: CellAccess, fn: str, argument: Any = Non
     return msgspec.msgpack.decode(result)
 
 
+@pytest.mark.parametrize(
+    ("seed", "properties", "proof"),
+    [(None, {"fee": 3}, None), ("b", None, None), (None, None, b"\xc0")],
+    ids=["properties", "seed", "proof"],
+)
 async def test_an_app_is_installed_with_the_hash_that_its_bundle_says(
-    conductor: AnyConductor,
+    conductor: AnyConductor, seed: str | None, properties: Any, proof: bytes | None
 ) -> None:
     """What `bundles` computes from seed and properties is what the conductor reports."""
     happ = bundles.read_happ(conductors.NOTES.read_bytes())
-    modifiers = bundles.Modifiers(None, {"fee": 3})
-    role = admin.RoleProvision(None, admin.RoleModifiers(None, {"fee": 3}))
+    role = admin.RoleProvision(proof, admin.RoleModifiers(seed, properties))
+    name = f"hashed-{seed}-{properties}"
+    settings = {"notes": Tagged("provisioned", role)}
     async with conductor.admin() as opened:
-        info = await install(
-            opened,
-            "hashed",
-            network_seed="a",
-            roles_settings={"notes": Tagged("provisioned", role)},
-        )
+        info = await install(opened, name, network_seed="a", roles_settings=settings)
         definition = await opened.ask(admin.GET_DNA_DEFINITION, info.provisioned()["notes"])
-    expected = happ.dna_hashes("0.6", "a", {"notes": modifiers})
+    expected = happ.dna_hashes("0.6", "a", {"notes": bundles.Modifiers(seed, properties)})
     assert {name: cell.dna_hash for name, cell in info.provisioned().items()} == expected
     assert info.status == Tagged(apps.DISABLED, {"type": "never_started"})
     zomes = {zome.name: zome.wasm_hash for zome in happ.roles[0].dna.coordinators}

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 HIVE: Final = Path(sys.executable).with_name("hive")
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+ENVIRONMENT: Final = dict(os.environ)  # noqa: TID251 -- commands are run in a user's environment
 PATIENCE_S: Final = 60.0
 """Long enough for a noisy machine; nothing waits this long when all is well."""
 
@@ -53,7 +54,7 @@ class Hive:
         """Run `hive WORDS` on this stack, and check its exit code."""
         done = subprocess.run(
             [str(HIVE), *map(str, words)],
-            env={**os.environ, "HIVE_DIR": str(self.folder), **self.env},
+            env={**ENVIRONMENT, "HIVE_DIR": str(self.folder), **self.env},
             capture_output=True,
             text=True,
             timeout=PATIENCE_S * 3,
@@ -76,7 +77,7 @@ class Hive:
         start = log.tell()
         self.watcher = subprocess.Popen(
             [str(HIVE), "up", *map(str, words)],
-            env={**os.environ, "HIVE_DIR": str(self.folder), **self.env},
+            env={**ENVIRONMENT, "HIVE_DIR": str(self.folder), **self.env},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

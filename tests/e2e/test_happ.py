@@ -1,4 +1,4 @@
-"""The main job, as a user does it: a real hApp in a real conductor, called over HTTP, and killed."""
+"""The main job as a user does it: a real hApp, called over HTTP, and all of it killed."""
 
 import base64
 import http.client
@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import conductors
 import pytest
 
+import conductors
 from e2e import driving
 from e2e.driving import EXAMPLES, Hive, Row, eventually
 
@@ -25,7 +25,7 @@ PARTS = ("up", "keeper", "hub", "orchestrator", "agent", "gateway")
 
 
 def conductor_env() -> dict[str, str]:
-    """Where the conductor is that the tests use; without one, the test is skipped with the reason."""
+    """Where the conductor is; without one the test is skipped, with the reason."""
     program = conductors.real_program()
     return {"HIVE_HOLOCHAIN_DIR": str(program.parents[1])}
 
@@ -211,7 +211,7 @@ def test_stopped_deleted_and_applied_again_it_goes_on_with_its_data_and_purged_i
 
     hive.run("delete", "notes", "--wait")
     folder = hive.folder / "host" / "workloads" / "notes"
-    eventually(lambda: os.listdir(folder) == ["data"], what="only data is left")
+    eventually(lambda: [each.name for each in folder.iterdir()] == ["data"], what="data alone")
     assert not (hive.folder / "host" / "access" / "notes.json").exists()
     nothing_of_it_runs(hive, notes)
     assert [row for row in hive.rows() if row["workload"] == "notes"] == []

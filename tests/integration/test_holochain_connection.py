@@ -43,7 +43,7 @@ async def list_apps(opened: Connection, timeout_s: float = LONG_S) -> None:
 
 async def until_seen(fake: FakeConductor, requests: int) -> None:
     async with asyncio.timeout(LONG_S):
-        while len(fake.seen) < requests:  # noqa: ASYNC110 -- the fake counts, and tells nobody
+        while len(fake.seen) < requests:
             await asyncio.sleep(0)
 
 

@@ -135,6 +135,18 @@ async def test_the_same_manifest_again_changes_nothing(fake: FakeConductor, host
     assert await host.call("get_node") == "here"
 
 
+async def test_settings_of_roles_go_with_the_installation(fake: FakeConductor, host: Host) -> None:
+    wanted = host.wanted(
+        modifiers={"notes": Modifiers("own", {"fee": 1})}, membrane_proofs={"notes": b"\xc0"}
+    )
+    happening = await host.bring_up(wanted)
+    cells = happening.info.provisioned()
+    assert {role: cell.dna_hash for role, cell in cells.items()} == wanted.dna_hashes()
+    changes(fake)
+    await host.bring_up(wanted)
+    assert changes(fake) == []
+
+
 async def test_what_is_installed_and_not_enabled_is_finished(
     fake: FakeConductor, host: Host
 ) -> None:
@@ -296,6 +308,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[conductors.RealCo
 
 
 @pytest.mark.conductor
+@pytest.mark.timeout(400)  # it compiles WebAssembly four times, on a machine that may be busy
 async def test_the_real_one_through_a_whole_life(
     real: conductors.RealConductor, tmp_path: Path
 ) -> None:

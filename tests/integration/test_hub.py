@@ -81,7 +81,7 @@ async def put_out(bus: Bus, subject: str) -> bool:
 
 async def until(question: Callable[[], bool]) -> None:
     async with asyncio.timeout(LONG_S):
-        while not question():  # noqa: ASYNC110 -- what nobody tells
+        while not question():
             await asyncio.sleep(0.005)
 
 
@@ -133,7 +133,7 @@ async def raw(hub: real_hub.RealHub, user: User) -> AsyncIterator[Raw]:
         await client.close()
 
 
-OTHERS = [ORCHESTRATOR, GATEWAY, JOINER, SYSTEM, HOST_B, authority.edge(ALPHA)]
+OTHERS = [ORCHESTRATOR, GATEWAY, JOINER, SYSTEM, HOST_A, HOST_B, authority.edge(ALPHA)]
 
 
 async def test_a_host_may_say_and_hear_nothing_of_anothers(real: real_hub.RealHub) -> None:
@@ -157,16 +157,13 @@ async def test_a_host_may_say_and_hear_nothing_of_anothers(real: real_hub.RealHu
         assert await host.may_hear(subjects.wake(ALPHA))
 
 
-@pytest.mark.parametrize("user", [ORCHESTRATOR, GATEWAY, JOINER, HOST_A])
-@pytest.mark.parametrize("other", OTHERS, ids=lambda user: user.name)
-async def test_nobody_reads_or_fills_anothers_inbox(
-    real: real_hub.RealHub, user: User, other: User
-) -> None:
-    if user == other:
-        return
+@pytest.mark.parametrize("user", [ORCHESTRATOR, GATEWAY, JOINER, HOST_A], ids=lambda u: u.name)
+async def test_nobody_reads_or_fills_anothers_inbox(real: real_hub.RealHub, user: User) -> None:
     async with raw(real, user) as client:
-        assert not await client.may_hear(f"{other.inbox}.>")
-        assert not await client.may_say(f"{other.inbox}.x")
+        for other in OTHERS:
+            if other != user:
+                assert not await client.may_hear(f"{other.inbox}.>")
+                assert not await client.may_say(f"{other.inbox}.x")
         assert not await client.may_say(f"{user.inbox}.x"), "answers are given by leave alone"
         assert await client.may_hear(f"{user.inbox}.>")
 

@@ -4,7 +4,7 @@ import io
 import json
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML

@@ -411,7 +411,7 @@ async def test_while_the_keeper_is_away_nothing_is_cleaned_up_under_its_feet(
 async def test_a_damaged_document_is_refused_and_not_overwritten(world: World) -> None:
     path = world.memory.folders.document
     world.disk.write(path, b'{"cluster": "c", "ep')
-    with pytest.raises(PermanentError, match="document.json"):
+    with pytest.raises(PermanentError, match=r"document\.json"):
         async with world.agent():
             await asyncio.sleep(1)
     assert world.disk.read(path) == b'{"cluster": "c", "ep'

@@ -173,13 +173,13 @@ def perform(step: Step, wanted: Order, local: Local) -> Local:
 
 
 def everything_there() -> Iterator[Local]:
-    programs = [None, *(held(state, wanted=w) for state in State for w in (True, False))]
-    for program, prepared, settled, files, data in itertools.product(
-        programs, [None, Revision(1)], [None, SETTLED], [True, False], [True, False]
+    kept = [None, *(held(state, wanted=w) for state in State for w in (True, False))]
+    for holds, prepared, settled, files, data in itertools.product(
+        kept, [None, Revision(1)], [None, SETTLED], [True, False], [True, False]
     ):
         digest = "s" if prepared else None
         yield Local(
-            program=program,
+            program=holds,
             prepared=prepared,
             spec_digest=digest,
             settled=settled,

@@ -81,9 +81,10 @@ class Api:
             answer = connection.getresponse()
             data = answer.read()
         except (OSError, http.client.HTTPException) as error:
+            cause = str(error) or type(error).__name__
             raise TransientError(
-                f"cannot reach the API at {self._target.url}: {str(error) or type(error).__name__}; "
-                "is the stack up? `hive up` starts it"
+                f"cannot reach the API at {self._target.url}: {cause};"
+                " is the stack up? `hive up` starts it"
             ) from error
         finally:
             connection.close()

@@ -26,7 +26,7 @@ from hivekeeper.model.errors import (
 @click.argument("fn")
 @click.argument("payload", required=False)
 @stack.options
-def call(
+def call(  # noqa: PLR0917 -- click gives them by name
     name: str, zome: str, fn: str, payload: str | None, folder: Path | None, url: str | None
 ) -> None:
     """Call function FN in [ROLE/]ZOME of hApp NAME, with JSON as its argument; print its result.
@@ -45,7 +45,7 @@ def call(
 
 
 def path(row: dict[str, Any], zome: str, fn: str, payload: str | None) -> str:
-    """Return the gateway's path for a call of the hApp in `row`; raises `UserError` for what can't be called."""
+    """Return the gateway's path for a call of the hApp in `row`."""
     role, _, zome = zome.rpartition("/")
     hashes = row["payload"].get("dna_hashes") or {}
     if not hashes:

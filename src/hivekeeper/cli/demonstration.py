@@ -18,7 +18,7 @@ _WITHIN_S: Final = 180.0
 
 
 def show(where: Stack) -> None:
-    """Apply the example hApp, or a small program where no conductor is, and print how to call it."""
+    """Apply the example hApp, or a small program without a conductor, and print how to call it."""
     target = stack.find(where.root, None)
     api = Api(target)
     try:

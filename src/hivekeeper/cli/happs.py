@@ -19,7 +19,7 @@ _TIMEOUT_S = 60.0
 
 
 def resolve(api: Api, manifest: Manifest, base: Path, *, send: bool) -> Manifest:
-    """Return `manifest` with its hApp as `blob:SHA256`, and the blob sent unless it is there already.
+    """Return `manifest` with its hApp as `blob:SHA256`; sends the blob unless it is there.
 
     Args:
         api: Where blobs go.

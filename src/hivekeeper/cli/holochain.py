@@ -20,7 +20,7 @@ def holochain() -> None:
     """Find or get Holochain conductors.
 
     \b
-    Looked for, in this order: HIVE_HOLOCHAIN_DIR/<version>/holochain, PATH, what was installed here.
+    Looked for in HIVE_HOLOCHAIN_DIR/<version>/holochain, on PATH, then in what was installed.
 
     \b
     Examples:

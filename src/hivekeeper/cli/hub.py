@@ -22,4 +22,4 @@ def hub(folder: Path | None) -> None:
     made = holding.make_hub(where, disk, parts.told(where, disk))
     made.prepare()
     words = made.command()
-    os.execv(words[0], words)
+    os.execv(words[0], words)  # noqa: S606 -- becomes it

@@ -1,4 +1,4 @@
-"""Asking a hub to be let in, with an invitation. The host's own key is made here and stays here."""
+"""Asks a hub to be let in, with an invitation. The host's own key is made here and stays."""
 
 import asyncio
 

@@ -92,7 +92,7 @@ def decide(before: Settings | None, asked: Asked) -> Settings:
 def _host(before: Settings | None, asked: str | None) -> HostId:
     if before is not None and asked not in {None, before.host}:
         raise UserError(
-            f"cannot call this host {asked}: it is {before.host}, and its workloads are that host's"
+            f"cannot call this host {asked}: it is {before.host}, and so are its workloads"
         )
     if before is not None:
         return before.host

@@ -164,25 +164,25 @@ def _indent(text: str) -> str:
 
 
 def _next(row: Row) -> str:
+    """Return what happens next, a sentence."""
     payload, name = row["payload"], row["workload"]
     if payload.get("given_up"):
         return f"nothing, until its manifest changes or `hive start {name}`"
     if again := output.until(payload.get("retry_at")):
         return f"it is tried again {again}"
-    match row["actual"]:
-        case "running":
-            return "it is kept running"
-        case "reported":
-            return "it is placed once a host fits"
-        case "unknown":
-            return "its host is not heard of; it is left where its data is"
-        case "uninstalled":
-            kept = f"; its data is kept until `hive delete {name} --purge`"
-            return "nothing" + (kept if payload.get("data_kept") else "")
-        case "installed" if row["desired"] == "stopped":
-            return f"nothing, until `hive start {name}`"
-        case _:
-            return "it is being worked on"
+    if row["actual"] == "installed" and row["desired"] == "stopped":
+        return f"nothing, until `hive start {name}`"
+    if row["actual"] == "uninstalled" and payload.get("data_kept"):
+        return f"nothing; its data is kept until `hive delete {name} --purge`"
+    return _EXPECTED.get(row["actual"], "it is being worked on")
+
+
+_EXPECTED: Final = {
+    "running": "it is kept running",
+    "reported": "it is placed once a host fits",
+    "unknown": "its host is not heard of; it is left where its data is",
+    "uninstalled": "nothing",
+}
 
 
 def _last_lines(api: Api, name: str) -> list[str]:

@@ -28,7 +28,7 @@ from hivekeeper.cli.progress import Progress
 from hivekeeper.cli.settings import Asked, Settings
 from hivekeeper.cli.stack import Stack
 from hivekeeper.model.errors import PermanentError, TransientError, UserError
-from hivekeeper.model.ids import Generation, ProgramId
+from hivekeeper.model.ids import Generation
 from hivekeeper.model.program import ProgramSpec, ProgramStatus, State
 from hivekeeper.supervisor.client import KeeperClient
 
@@ -167,10 +167,10 @@ class _Bringing:
         now = settings.decide(before, self._asked)
         with Progress() as progress:
             progress.show("looking at what runs already")
+            watched = await self._keeper()
             await self._check_ports(now)
             settings.keep(self._disk, where, now)
             self._make_token()
-            watched = await self._keeper()
             await self._hold(now, progress)
         if now.ports is not None:
             self._disk.write(where.endpoints, json.dumps(settings.endpoints(now)).encode())
@@ -178,22 +178,19 @@ class _Bringing:
         return watched
 
     async def _check_ports(self, now: Settings) -> None:
-        """A port that somebody else has is told now, not found out by a part that keeps failing."""
+        """A port that somebody else has is told now, not found by a part that keeps failing."""
         if now.ports is None:
             return
-        ours = await self._running()
+        held = await self._client.status()
+        ours = {each.id for each in held if each.pid is not None}
         absent = [part for part in ("hub", "api", "gateway") if parts.HOLDS[part] not in ours]
         for part, port in settings.taken(now, absent):
+            if not held:
+                await self._client.shutdown()
             raise UserError(
                 f"cannot start the {part}: port {port} of {now.listen} is taken",
                 hint="give other ports with --port BASE, or --port 0 for free ones",
             )
-
-    async def _running(self) -> set[ProgramId]:
-        try:
-            return {each.id for each in await self._client.status() if each.pid is not None}
-        except TransientError:
-            return set()
 
     def _make_token(self) -> None:
         if self._disk.read(self._where.token) is None:
@@ -334,7 +331,9 @@ def _tell(where: Stack, now: Settings) -> None:
     help="Which stack  [default: HIVE_DIR, else the usual place].",
 )
 def down(folder: Path | None) -> None:
-    """Stop the stack and everything it runs; nothing is removed, and `hive up` brings it back as it was.
+    """Stop the stack and everything it runs.
+
+    Nothing is removed: `hive up` brings it back as it was.
 
     \b
     Example:

@@ -114,8 +114,8 @@ def _present(allocation: Allocation, report: Report) -> Actual:
             return Actual.INSTALLED
 
 
-# Rows: the word now. Columns: what happens. `.` leaves the word, `-` cannot happen to it, a word is
-# what follows, `a/b` one of these (the facts behind the word decide), `*` whatever was last known,
+# Rows: the word now. Columns: what happens. `.` leaves the word, `-` cannot happen to it, a word
+# is what follows, `a/b` one of these (the facts decide), `*` whatever was last known,
 # `+` the same, now that the order is fetched.
 _ASKED: Final = """
               ASSIGN   FETCH   ASK_UPDATE        ASK_CHANGE  ASK_DELETE FALL_SILENT BE_HEARD
@@ -164,8 +164,17 @@ def _cell(now: Actual, text: str) -> frozenset[Actual]:
     return frozenset().union(*words) if text != "-" else frozenset()
 
 
-_FETCHED: Final = frozenset(map(Actual, "error installed pending removed running updating".split()))
-_SETS: Final = {"+": _FETCHED, "*": _FETCHED | set(map(Actual, "assigned deleted updated".split()))}
+_FETCHED: Final = frozenset(
+    {
+        Actual.ERROR,
+        Actual.INSTALLED,
+        Actual.PENDING,
+        Actual.REMOVED,
+        Actual.RUNNING,
+        Actual.UPDATING,
+    }
+)
+_SETS: Final = {"+": _FETCHED, "*": _FETCHED | {Actual.ASSIGNED, Actual.DELETED, Actual.UPDATED}}
 
 TRANSITIONS: Final = _read(_ASKED, "") | _read(_REPORTED, "REPORT_")
 """Total over word and event; empty: that event cannot happen to that word."""

@@ -87,7 +87,7 @@ def validate(config: dict[str, Any], schema: dict[str, Any]) -> None:
         schema: What `holochain --config-schema` printed: that very program's own.
     """
     # 150 ms and 10 MB to import, and needed once a workload.
-    import jsonschema  # type: ignore[import-untyped]  # noqa: PLC0415
+    import jsonschema  # noqa: PLC0415
 
     error = jsonschema.exceptions.best_match(
         jsonschema.Draft202012Validator(schema).iter_errors(config)

@@ -62,7 +62,7 @@ class Agent:
             self._group.create_task(self._outbox.run(), name="outbox")
 
     async def _watch_programs(self) -> None:
-        """Hand each worker what the keeper says, from the first word on and again after each silence."""
+        """Hand each worker what the keeper says, all of it again after each silence."""
         while True:
             try:
                 await self._look_at_all()

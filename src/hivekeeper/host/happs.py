@@ -1,8 +1,8 @@
 """The kind `holochain`: a conductor with one hApp.
 
-Prepares a configuration, a passphrase, ports and the bundle; the keeper runs the conductor; settled
-is what has its hApp installed, enabled and open to calls (`holochain.installer`). Data and keys are
-in `data/` together, so that they stay together and go together.
+Prepares a configuration, a passphrase, ports and the bundle; the keeper runs the conductor;
+settled is what has its hApp installed, enabled and open to calls (`holochain.installer`). Data
+and keys are in `data/` together, so that they stay together and go together.
 """
 
 import asyncio

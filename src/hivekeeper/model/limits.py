@@ -91,7 +91,7 @@ GATEWAY_CALL_TIMEOUT_S: Final = 10.0
 GATEWAY_IDENTIFIER_LENGTH: Final = 100
 # And our own.
 GATEWAY_CALLS_PER_APP: Final = 1_024
-"""Under way and waiting: what a real conductor answers in three to four seconds. More is refused."""
+"""Under way and waiting: what a conductor answers in three to four seconds. More is refused."""
 GATEWAY_LOOK_S: Final = 0.2
 """How often the host agent's files are looked at; a call that misses something looks at once."""
 GATEWAY_ROUTES_S: Final = 5.0

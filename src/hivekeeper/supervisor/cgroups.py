@@ -101,8 +101,8 @@ def folders(cgroups: Cgroups, program: str, resources: Resources) -> tuple[str, 
 def make(cgroups: Cgroups, program: str, resources: Resources) -> None:
     """Make the groups of `program` for a new run, and set its limits. Raises `OSError`.
 
-    A unified group is made anew each time: kernels since 6.14 kill at birth whatever is born into a
-    group that was ever killed as a whole (they compare its count of kills with the parent's).
+    A unified group is made anew each time: kernels since 6.14 kill at birth whatever is born into
+    a group that was ever killed as a whole (they compare its count of kills with the parent's).
     """
     made = folders(cgroups, program, resources)
     if made and is_unified(made[0]) and not remove(made[:1]):

@@ -154,4 +154,6 @@ async def _connected(
     try:
         yield reader, writer
     finally:
-        writer.close()
+        writer.transport.abort()  # whatever was not answered is not waited for
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
