@@ -34,8 +34,16 @@ def conductor_env() -> dict[str, str]:
 def hive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hive]:
     folder = tmp_path_factory.mktemp("happ") / "hive"
     with driving.stack(folder, env=conductor_env()) as hive:
-        hive.run("apply", NOTES, "--wait")
+        hive.run("apply", often_killed(folder.parent), "--wait")
         yield hive
+
+
+def often_killed(folder: Path) -> Path:
+    """The example's manifest, for a conductor that is killed more often than any would be."""
+    path = folder / "notes.yaml"
+    text = NOTES.read_text().replace("happ: notes.happ", f"happ: {NOTES.parent / 'notes.happ'}")
+    path.write_text(text + "restart: {max_retries: 100, stable_after_s: 1}\n")
+    return path
 
 
 @pytest.fixture
@@ -133,7 +141,7 @@ def test_it_is_called_over_http_and_by_the_command(hive: Hive, notes: Row) -> No
 
 
 def test_applied_again_it_is_not_touched(hive: Hive, notes: Row) -> None:
-    assert "unchanged" in hive.run("apply", NOTES).out
+    assert "unchanged" in hive.run("apply", often_killed(hive.folder.parent)).out
     assert hive.row("notes")["pid"] == notes["pid"]
 
 
@@ -165,27 +173,31 @@ def test_any_two_parts_killed_are_back_and_the_conductor_does_not_notice(
     survives(hive, notes, *pair)
 
 
+def are_back(hive: Hive, before: dict[str, int], parts: tuple[str, ...]) -> bool:
+    now = hive.parts()
+    return set(now) == set(PARTS) and all(now[part] != before[part] for part in parts)
+
+
+def are_back(hive: Hive, before: dict[str, int], parts: tuple[str, ...]) -> bool:
+    now = hive.parts()
+    return set(now) == set(PARTS) and all(now[part] != before[part] for part in parts)
+
+
 def survives(hive: Hive, notes: Row, *parts: str) -> None:
     before = hive.parts()
     with Writer(hive, notes, "-".join(parts)).writing() as writer:
         hive.kill(*parts)
         if "up" in parts:
             hive.up()
-        eventually(
-            lambda: (
-                set(hive.parts()) == set(PARTS)
-                and all(hive.parts()[part] != before[part] for part in parts)
-            ),
-            what=f"{parts} back",
-        )
+        eventually(lambda: are_back(hive, before, parts), what=f"{parts} back")
         writer.goes_on()
     after = hive.running("notes")
     assert after["pid"] == notes["pid"], "the conductor noticed"
     assert after["restarts"] == notes["restarts"]
-    survivors = set(PARTS) - set(parts)
-    assert {part: hive.parts()[part] for part in survivors} == {
-        part: before[part] for part in survivors
-    }, "a part that was not killed noticed"
+    survivors, now = set(PARTS) - set(parts), hive.parts()
+    assert {part: now[part] for part in survivors} == {part: before[part] for part in survivors}, (
+        "a part that was not killed noticed"
+    )
     writer.check()
 
 
@@ -216,7 +228,7 @@ def test_stopped_deleted_and_applied_again_it_goes_on_with_its_data_and_purged_i
     nothing_of_it_runs(hive, notes)
     assert [row for row in hive.rows() if row["workload"] == "notes"] == []
 
-    hive.run("apply", NOTES, "--wait")
+    hive.run("apply", often_killed(hive.folder.parent), "--wait")
     again = hive.running("notes")
     assert again["payload"]["agent_pub_key"] == agent
     assert set(titles(hive, again)) == written
@@ -225,7 +237,7 @@ def test_stopped_deleted_and_applied_again_it_goes_on_with_its_data_and_purged_i
     eventually(lambda: not folder.exists(), what="nothing is left")
     nothing_of_it_runs(hive, again)
 
-    hive.run("apply", NOTES, "--wait")
+    hive.run("apply", often_killed(hive.folder.parent), "--wait")
     fresh = hive.running("notes")
     assert fresh["payload"]["agent_pub_key"] != agent
     assert titles(hive, fresh) == []

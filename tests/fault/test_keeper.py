@@ -1,6 +1,6 @@
-"""The keeper is killed, at any moment, and what it held goes on: the same copy and its counters.
+"""The keeper is killed, at any moment, and what it held goes on: the same copy, and its count.
 
-A program here notes it when it starts beside another copy of itself, or beside what one left behind.
+A program here notes when it starts beside another copy of itself, or beside what one left behind.
 """
 
 import asyncio
@@ -102,7 +102,8 @@ def waits_after(failures: int) -> Callable[[ProgramStatus], bool]:
 
 async def test_a_stop_that_was_under_way_is_finished(tmp_path: Path) -> None:
     async with keeping.kept(tmp_path / "keeper") as keeper:
-        spec = single(tmp_path, "trap '' TERM; sleep 1000; sleep 1000", stop_timeout_s=1.0)
+        deaf = "trap '' TERM; echo deaf; sleep 1000; sleep 1000"
+        spec = single(tmp_path, deaf, stop_timeout_s=1.0, readiness=Readiness(log="deaf"))
         pid = await keeper.runs(spec)
         await keeper.hold(spec, wanted=False, generation=2)
         await keeper.until(spec.id, State.STOPPING)
@@ -354,7 +355,6 @@ async def lead_a_life(keeper: Keeper, spec: ProgramSpec) -> None:
 
 async def live_through(folder: Path, step: int) -> bool:
     """Let the keeper be killed at one step of that life; return whether it came so far."""
-    folder.mkdir()
     keeper, killed = Keeper(folder / "keeper"), False
     ready = Readiness(log="up")
     spec = single(folder, readiness=ready, stop_timeout_s=2.0, restart=PATIENT)
@@ -382,13 +382,18 @@ def assert_nothing_left(keeper: Keeper, spec: ProgramSpec) -> None:
     assert not Path(spec.logs).exists()
 
 
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 @pytest.mark.parametrize("lane", range(8))
 async def test_killed_before_and_after_each_of_its_steps_it_loses_and_doubles_nothing(
     tmp_path: Path, lane: int
 ) -> None:
     """Every eighth step from `lane` on, until the life is over before that step comes."""
     step = lane + 1
-    while await live_through(tmp_path / f"step{step}", step):
+    while await live_through(made(tmp_path / f"step{step}"), step):
         step += 8
     assert step > 8, "the life has many steps"
 

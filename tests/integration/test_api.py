@@ -187,6 +187,7 @@ REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
     (415, "POST", "/v1/workloads", {"data": b"name: x"}),
     (400, "DELETE", "/v1/workloads/x?purge=perhaps", {}),
     (400, "GET", "/v1/events?after=-1", {}),
+    (400, "GET", "/v1/events?last=0", {}),
     (400, "GET", "/v1/events?wait_s=1e9", {}),
     (400, "PUT", f"/v1/blobs/{SHA256}", {"data": b"another"}),
     (404, "PUT", "/v1/blobs/none", {"data": b"another"}),

@@ -65,6 +65,21 @@ async def test_only_the_newest_revisions_are_kept(monkeypatch: pytest.MonkeyPatc
     assert revisions == [f"notes/{number:010}" for number in (3, 4, 5)]
 
 
+async def test_a_revision_that_a_host_was_told_is_kept_until_it_is_told_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "REVISIONS_KEPT", 2)
+    there = await parts("home")
+    await there.apply(manifest())
+    await there.place()
+    for retries in range(1, 5):
+        await there.apply(manifest(restart=f"{{max_retries: {retries}}}"))
+    assert there.made.fleet.revisions(NOTES) == [1, 4, 5]
+    await there.place()
+    await there.apply(manifest())
+    assert there.made.fleet.revisions(NOTES) == [5, 6]
+
+
 async def test_a_preview_says_what_would_change_and_changes_nothing() -> None:
     there = await parts()
     await there.apply(manifest())

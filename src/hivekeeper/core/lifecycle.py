@@ -188,42 +188,54 @@ def status(workload: Workload, facts: Facts, *, reason: str = "") -> Status:
         facts: Of one allocation of it.
         reason: Why it has no host, a sentence; only without an allocation.
     """
-    actual = word(facts)
     allocation, report = facts.allocation, facts.report
-    since = workload.changed_at if allocation is None else allocation.changed_at
-    if (
-        report is not None
-        and allocation is not None
-        and report.generation >= allocation.generation
-    ):
-        since = report.since
+    if allocation is None:
+        return Status(
+            workload=workload.name,
+            kind=workload.kind,
+            revision=workload.revision,
+            host=None,
+            desired=workload.desired,
+            actual=word(facts),
+            payload={"reason": reason} if reason else {},
+            since=workload.changed_at,
+            pid=None,
+            restarts=0,
+            generation=workload.generation,
+            ports={},
+        )
+    confirmed = report is not None and report.generation >= allocation.generation
     return Status(
         workload=workload.name,
         kind=workload.kind,
-        revision=workload.revision if allocation is None else allocation.revision,
-        host=None if allocation is None else allocation.host,
-        desired=workload.desired if allocation is None else allocation.desired,
-        actual=actual,
-        payload=_payload(report, reason),
-        since=since,
+        revision=allocation.revision,
+        host=allocation.host,
+        desired=allocation.desired,
+        actual=word(facts),
+        payload={} if report is None else _payload(allocation, report),
+        since=report.since if report is not None and confirmed else allocation.changed_at,
         pid=None if report is None else report.pid,
         restarts=0 if report is None else report.restarts,
-        generation=workload.generation if allocation is None else allocation.generation,
+        generation=allocation.generation,
         ports={} if report is None else report.ports,
     )
 
 
-def _payload(report: Report | None, reason: str) -> dict[str, Any]:
-    """Error, progress and facts, each only where it has something to say."""
-    if report is None:
-        return {"reason": reason} if reason else {}
+def _payload(allocation: Allocation, report: Report) -> dict[str, Any]:
+    """Error, progress and facts, each only where it has something to say.
+
+    What was given up, or is over, is so until the user's next word.
+    """
+    confirmed = report.generation >= allocation.generation
+    over = report.phase is Phase.INSTALLED and allocation.desired is Desired.RUNNING
     said: dict[str, Any] = {
         "error": report.error,
         "hint": report.hint,
         "phase": str(report.phase) if report.phase in _PASSING else "",
         "doing": report.doing,
         "retry_at": report.retry_at if report.phase is Phase.BACKOFF else None,
-        "given_up": report.phase is Phase.FAILED,
+        "given_up": confirmed and report.phase is Phase.FAILED,
+        "finished": confirmed and over,
         "data_kept": report.data_kept,
     }
     return {name: value for name, value in said.items() if value} | report.facts

@@ -42,7 +42,7 @@ class RecordKind(StrEnum):
     EVENT = auto()
     """When, and a number: sorts by time."""
     IDEMPOTENCY = auto()
-    """SHA-256 of key and request, hex."""
+    """SHA-256 of the key, hex."""
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -204,7 +204,7 @@ class Api:
         self,
         workload: FromQuery[str | None] = None,
         after: After = 0,
-        last: FromQuery[int | None] = None,
+        last: Annotated[int | None, QueryParameter(ge=1)] = None,
         wait_s: Annotated[float, QueryParameter(ge=0, le=limits.EVENTS_WAIT_S)] = 0,
     ) -> list[EventRow]:
         """List what happened, oldest first.

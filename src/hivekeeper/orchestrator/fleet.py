@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from collections.abc import Sequence as SequenceOf
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -19,7 +19,7 @@ from msgspec import Struct
 from hivekeeper.aio.news import News
 from hivekeeper.model.allocation import Allocation, Host, Report, Workload
 from hivekeeper.model.errors import ConflictError, PermanentError, TransientError
-from hivekeeper.model.ids import HostId, Sequence, WorkloadName
+from hivekeeper.model.ids import HostId, Revision, Sequence, WorkloadName
 from hivekeeper.model.manifest import Manifest
 from hivekeeper.model.record import (
     ABSENT,
@@ -38,6 +38,10 @@ from hivekeeper.ports import Store
 T = TypeVar("T", bound=Struct)
 
 _encoder = msgspec.json.Encoder(order="deterministic")
+
+
+_INDEXED: Final = {RecordKind.ALLOCATION: (0, 1), RecordKind.MANIFEST: (0,)}
+"""Records that are looked for by a part of their key: by host and by workload, by workload."""
 
 
 class MovedError(TransientError):
@@ -131,8 +135,7 @@ class Fleet:
         self._turn = asyncio.Lock()
         self._is_known = False
         self._sequence = ABSENT
-        self._hosts_of: dict[WorkloadName, set[HostId]] = defaultdict(set)
-        self._workloads_on: dict[HostId, set[WorkloadName]] = defaultdict(set)
+        self._index: dict[tuple[RecordKind, int, str], set[str]] = defaultdict(set)
 
     @property
     def cluster(self) -> Cluster:
@@ -153,19 +156,24 @@ class Fleet:
         assert manifest is not None, "a revision is stored with its manifest"
         return manifest
 
+    def revisions(self, workload: WorkloadName) -> list[Revision]:
+        """Return which manifests of a workload are kept, oldest first."""
+        keys = self._index.get((RecordKind.MANIFEST, 0, workload), set())
+        return sorted(Revision(int(key.rpartition("/")[2])) for key in keys)
+
     def allocations_of(self, workload: WorkloadName) -> list[Kept[Allocation]]:
         """Return where a workload is, by host."""
-        hosts = sorted(self._hosts_of.get(workload, ()))
-        return [self.allocations.kept[records.placed(host, workload)] for host in hosts]
+        keys = self._index.get((RecordKind.ALLOCATION, 1, workload), set())
+        return [self.allocations.kept[key] for key in sorted(keys)]
 
     def allocations_on(self, host: HostId) -> list[Kept[Allocation]]:
         """Return what is on a host, by workload."""
-        names = sorted(self._workloads_on.get(host, ()))
-        return [self.allocations.kept[records.placed(host, name)] for name in names]
+        keys = self._index.get((RecordKind.ALLOCATION, 0, host), set())
+        return [self.allocations.kept[key] for key in sorted(keys)]
 
     def count_on(self, host: HostId) -> int:
         """Return how many allocations a host has."""
-        return len(self._workloads_on.get(host, ()))
+        return len(self._index.get((RecordKind.ALLOCATION, 0, host), ()))
 
     def report(self, allocation: Allocation) -> Report | None:
         """Return what its host last said of an allocation."""
@@ -209,8 +217,7 @@ class Fleet:
 
     async def _read_all(self) -> None:
         found = [(table, await self._store.list(table.kind)) for table in self._tables]
-        self._hosts_of.clear()
-        self._workloads_on.clear()
+        self._index.clear()
         for table, stored in found:
             table.kept = {}
             for record in stored:
@@ -224,8 +231,6 @@ class Fleet:
         table.kept.pop(key, None)
         if kept is not None:
             table.kept[key] = kept
-        if table is self.allocations:
-            host, _, name = key.partition("/")
-            change = set.discard if kept is None else set.add
-            change(self._hosts_of[WorkloadName(name)], HostId(host))
-            change(self._workloads_on[HostId(host)], WorkloadName(name))
+        for part in _INDEXED.get(table.kind, ()):
+            keys = self._index[table.kind, part, key.split("/")[part]]
+            keys.discard(key) if kept is None else keys.add(key)

@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from hivekeeper.aio.complaints import Complaints
 from hivekeeper.aio.wake import Wake
 from hivekeeper.core import lifecycle
 from hivekeeper.model import limits
@@ -63,6 +64,7 @@ class Intake:
     ) -> None:
         self._fleet, self._hearing, self._teller, self._clock = fleet, hearing, teller, clock
         self._look = look
+        self._complaints = Complaints(log, "reports")
         self._waiting: list[_Letter] = []
         self._wake = Wake()
 
@@ -113,7 +115,7 @@ class Intake:
                 if writes:
                     await self._fleet.commit(writes[: limits.COMMIT_CHANGES])
         except HiveError as error:
-            log.warning("reports of %d hosts: %s", len(batch), error)
+            self._complaints.say(str(error))
             for letter in batch:
                 _settle(letter, error)
             return

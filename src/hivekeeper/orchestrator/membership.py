@@ -4,7 +4,6 @@ A host proves itself to the hub with a key of its own. The token of an invitatio
 only its hash; whoever has it joins once, under the name it was made for.
 """
 
-import asyncio
 import base64
 import binascii
 import logging
@@ -16,7 +15,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hivekeeper.aio.news import News
+from hivekeeper.aio.complaints import Complaints
 from hivekeeper.aio.wake import Wake
 from hivekeeper.model import limits
 from hivekeeper.model.allocation import Host
@@ -25,10 +24,10 @@ from hivekeeper.model.errors import (
     HiveError,
     NotFoundError,
     PermissionRefusedError,
-    TransientError,
     UserError,
 )
 from hivekeeper.model.ids import HostId, WorkloadName
+from hivekeeper.model.record import ABSENT
 from hivekeeper.orchestrator import records
 from hivekeeper.orchestrator.commands import Command
 from hivekeeper.orchestrator.fleet import Fleet, Write
@@ -48,8 +47,6 @@ Admit = Callable[[Mapping[HostId, str]], Awaitable[None]]
 Raises `TransientError` if it could not, for now.
 """
 
-_JOIN_WITHIN_S: Final = limits.REQUEST_TIMEOUT_S - 1.0
-"""The asker gives up soon after."""
 _LOOK_EVERY_S: Final = 30.0
 _USER_KEY: Final = 20 << 3
 """The first byte of a NATS user's public key, which makes its text begin with U."""
@@ -87,8 +84,6 @@ class Membership:
     ) -> None:
         self._fleet, self._hearing, self._teller, self._clock = fleet, hearing, teller, clock
         self._door, self._admit, self._look = door, admit, look
-        self._admitted: dict[HostId, str] = {}
-        self._news = News()
         self._wake = Wake()
 
     async def enrol(self, hosts: Mapping[HostId, str]) -> None:
@@ -167,23 +162,18 @@ class Membership:
         self._changed()
 
     async def join(self, request: JoinRequest) -> JoinReply:
-        """Let in who has a token, and return once the hub knows; asking again is fine.
+        """Let in who has a token; asking again is fine.
+
+        It is answered at once, and the hub told then: a server that reads its users anew forgets
+        which requests it would have let be answered. A host tries until the hub lets it in.
 
         Raises:
             PermissionRefusedError: The token is unknown, used, or has run out.
             UserError: The key is none.
-            TransientError: Let in, but the hub does not know yet: ask again.
         """
         _check_key(request.public_key)
         host = await self._store_join(request)
         self._changed()
-        try:
-            async with asyncio.timeout(_JOIN_WITHIN_S):
-                while self._admitted.get(host) != request.public_key:
-                    await self._news.wait()
-        except TimeoutError:
-            cause = "the hub was not told yet; ask again"
-            raise TransientError(f"cannot let {host} in for now: {cause}") from None
         return JoinReply(host=host, cluster=self._fleet.cluster.cluster)
 
     async def _store_join(self, request: JoinRequest) -> HostId:
@@ -206,7 +196,7 @@ class Membership:
                 ],
                 audit=command.audit("join", invitation.host, now),
             )
-            self._hearing.heard(invitation.host)
+            self._hearing.heard(invitation.host, fetched=ABSENT)
             return invitation.host
 
     def _let_in(self, host: HostId, public_key: str) -> list[Write]:
@@ -220,25 +210,24 @@ class Membership:
         ]
 
     def _changed(self) -> None:
-        self._wake.set()
         self._look()
 
     async def run(self) -> None:
         """See to it that the hub lets in who is stored, for ever."""
-        known = False
+        complaints = Complaints(log, "letting hosts in")
+        admitted: dict[HostId, str] | None = None
         while True:
             wanted = {id_: host.public_key for id_, host in self._fleet.present_hosts().items()}
             self._hearing.expect(len(wanted))
             pause_s = _LOOK_EVERY_S
-            if wanted != self._admitted or not known:
+            if wanted != admitted:
                 try:
                     await self._admit(wanted)
                 except HiveError as error:
-                    log.warning("hosts cannot be let in: %s", error)
+                    complaints.say(str(error))
                     pause_s = getattr(error, "retry_after_s", _LOOK_EVERY_S)
                 else:
-                    self._admitted, known = wanted, True
-                    self._news.tell()
+                    admitted = wanted
             await self._wake.wait(pause_s * (0.8 + 0.4 * self._clock.random()))
 
 

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from hivekeeper.aio.complaints import Complaints
 from hivekeeper.aio.wake import Wake
 from hivekeeper.core import placement
 from hivekeeper.core.placement import Candidate, Plan
 from hivekeeper.model import limits
 from hivekeeper.model.allocation import Allocation, Order, Workload
 from hivekeeper.model.errors import TransientError
-from hivekeeper.model.ids import HostId, Revision, WorkloadName
+from hivekeeper.model.ids import HostId, WorkloadName
 from hivekeeper.model.manifest import Kind
 from hivekeeper.orchestrator import documents, records
 from hivekeeper.orchestrator.fleet import Fleet, Write
@@ -83,13 +84,14 @@ class Placement:
             self.look_at_all()
 
     async def _serve(self) -> None:
+        complaints = Complaints(log, "placement")
         while True:
             names = set(self._fleet.workloads.kept) if self._all else self._asked
             self._asked, self._all = set(), False
             try:
                 await self.place(WorkloadName(name) for name in sorted(names))
             except TransientError as error:
-                log.warning("placement: %s", error)
+                complaints.say(str(error))
                 await asyncio.sleep(error.retry_after_s)
                 self.look_at_all()
             await self._wake.wait(limits.RECONCILE_S)
@@ -189,8 +191,5 @@ class Placement:
     def _forget(self, workload: Workload) -> Iterator[Write]:
         """Remove a workload's own records: it and the manifests that are kept of it."""
         yield self._fleet.workloads.drop(workload.name)
-        first = max(1, workload.revision - limits.REVISIONS_KEPT)
-        for number in range(first, workload.revision + 1):
-            key = records.revision(workload.name, Revision(number))
-            if self._fleet.manifests.get(key) is not None:
-                yield self._fleet.manifests.drop(key)
+        for number in self._fleet.revisions(workload.name):
+            yield self._fleet.manifests.drop(records.revision(workload.name, number))

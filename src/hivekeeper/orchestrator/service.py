@@ -13,7 +13,7 @@ from hivekeeper.core import intent
 from hivekeeper.model import limits
 from hivekeeper.model.allocation import Allocation, Workload
 from hivekeeper.model.errors import ConflictError, NotFoundError, UserError
-from hivekeeper.model.ids import Generation, HostId, Revision, Sequence, WorkloadName
+from hivekeeper.model.ids import Generation, HostId, Sequence, WorkloadName
 from hivekeeper.model.manifest import Manifest
 from hivekeeper.model.record import ABSENT
 from hivekeeper.orchestrator import records
@@ -198,15 +198,16 @@ class Service:
         return _Decision(action=action, answer=answer, writes=tuple(writes))
 
     def _revise(self, workload: Workload, manifest: Manifest) -> list[Write]:
-        """Keep a new revision's manifest, and let go of the oldest one that is kept."""
-        table = self._fleet.manifests
-        writes = [table.put(records.revision(workload.name, workload.revision), manifest)]
-        oldest = records.revision(
-            workload.name, Revision(max(0, workload.revision - limits.REVISIONS_KEPT))
-        )
-        if table.get(oldest) is not None:
-            writes.append(table.drop(oldest))
-        return writes
+        """Keep a new revision's manifest, and let go of those that nobody looks back at."""
+        table, name = self._fleet.manifests, workload.name
+        told = {allocation.revision for allocation in self._allocations(name)}
+        newest = table.put(records.revision(name, workload.revision), manifest)
+        old = [
+            table.drop(records.revision(name, each))
+            for each in self._fleet.revisions(name)
+            if each <= workload.revision - limits.REVISIONS_KEPT and each not in told
+        ]
+        return [newest, *old]
 
     def _delete(self, name: WorkloadName, *, purge: bool) -> _Decision:
         before = self._known(name)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from hivekeeper.aio.complaints import Complaints
 from hivekeeper.core import lifecycle
 from hivekeeper.model import limits
 from hivekeeper.model.allocation import Actual
@@ -47,11 +48,12 @@ class Liveness:
 
     async def run(self) -> None:
         """Look about once a second, for ever."""
+        complaints = Complaints(log, "liveness")
         while True:
             try:
                 await self.look()
             except TransientError as error:
-                log.warning("liveness: %s", error)
+                complaints.say(str(error))
             await asyncio.sleep(_LIVENESS_S * (0.8 + 0.4 * self._clock.random()))
 
     async def look(self) -> None:

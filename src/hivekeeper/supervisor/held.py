@@ -172,9 +172,9 @@ class Held:
         await self.quit()
         while not self._remove_groups():  # noqa: ASYNC110  # the kernel has no event for it
             await asyncio.sleep(LOOK_S)
-        self._folder.remove()
         if logs_too:
             logs.remove(self._told.hold.spec.logs)
+        self._folder.remove()  # last: whoever asks again finds what is left to do
 
     def let_go(self) -> None:
         """Stop watching; whatever runs goes on, for the next keeper to find."""

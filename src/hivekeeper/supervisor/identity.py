@@ -22,6 +22,9 @@ PID_BYTES: Final = 1024
 FIELDS: Final = 20
 """After the name, up to the start time: field 22 of proc(5)'s count."""
 
+_KERNEL_THREAD: Final = 0x0020_0000
+"""PF_KTHREAD in the flags."""
+
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -29,11 +32,16 @@ class Stat(Struct, frozen=True):
     """What /proc says of a process."""
 
     state: str
-    parent: int
     group: int
     session: int
+    flags: int
     started: int
     """In clock ticks since boot; with the pid it is never used twice in one boot."""
+
+    @property
+    def kernel(self) -> bool:
+        """A thread of the kernel's."""
+        return bool(self.flags & _KERNEL_THREAD)
 
     @property
     def ended(self) -> bool:
@@ -64,8 +72,8 @@ def parse_stat(line: str) -> tuple[int, Stat]:
     fields = rest.rsplit(") ", 1)[1].split()
     if len(fields) < FIELDS:
         raise ValueError("cannot read a process's stat: it is cut short")
-    stat = Stat(fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[FIELDS - 1]))
-    return int(pid), stat
+    group, session, flags, started = (int(fields[n]) for n in (2, 3, 6, FIELDS - 1))
+    return int(pid), Stat(fields[0], group, session, flags, started)
 
 
 def stat(pid: int) -> Stat | None:

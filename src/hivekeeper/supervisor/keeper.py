@@ -26,7 +26,7 @@ import resource
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hivekeeper.model import limits
 from hivekeeper.model.errors import UserError
@@ -72,9 +72,10 @@ async def run(
     """
     folder = _made(folder)
     open_files = _raise_open_files()
-    ended = asyncio.Event()
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_exception_handler(_die)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, ended.set)
     with _alone(folder), server.listening(folder) as listener, Reaper() as reaper:
         boot = identity.boot_id()
         groups = cgroups.find(f"hivekeeper-{name(folder)}")
@@ -110,6 +111,12 @@ def _born(groups: Cgroups) -> bool:
         log.warning("programs must be moved into their groups here: it takes 20 ms more to start")
         return False
     return True
+
+
+def _die(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A bug in a callback: what we believe may be wrong. The next keeper looks at what is."""
+    log.critical("%s", context["message"], exc_info=context.get("exception"))
+    os._exit(70)
 
 
 def name(folder: Path) -> str:

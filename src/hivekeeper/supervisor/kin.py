@@ -45,38 +45,48 @@ def clear(kin: Kin) -> bool:
     """Kill all that belongs to the run; return whether nothing is left, so: ask again."""
     left = False
     for pid, found in _processes():
-        if not _belongs(pid, found, kin):
+        if found.started < kin.since or pid == os.getpid():
             continue
-        left = True
-        pidfd = identity.open_process(pid, found.started)
-        if pidfd is not None:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            os.close(pidfd)
+        if _belongs(pid, found, kin):
+            _kill(pid, found.started)
+            left = True
+        elif _is_changing(pid, found):
+            left = True
     return not left
 
 
 def _belongs(pid: int, found: Stat, kin: Kin) -> bool:
-    if found.ended or found.started < kin.since or pid == os.getpid():
-        return False
     if kin.leader is not None and kin.leader in (found.session, found.group):
         return True
     mark = {f"{name}={value}".encode() for name, value in kin.mark.items()}
-    return mark <= set(_environment(pid))
+    return mark <= set(_read(pid, "environ").split(b"\0"))
+
+
+def _is_changing(pid: int, found: Stat) -> bool:
+    """Whether it is in the middle of an exec, when it shows neither environment nor arguments."""
+    return not (found.kernel or _read(pid, "environ") or _read(pid, "cmdline"))
+
+
+def _kill(pid: int, started: int) -> None:
+    pidfd = identity.open_process(pid, started)
+    if pidfd is not None:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
 
 
 def _processes() -> Iterator[tuple[int, Stat]]:
-    """Yield the processes that we may signal: all of them for root, else our own user's."""
+    """Yield what lives and we may signal: all there is for root, else our own user's."""
     uid = os.geteuid()
     with os.scandir("/proc") as entries:
         for entry in entries:
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 if entry.name.isdigit() and (uid == 0 or entry.stat().st_uid == uid):
-                    pid = int(entry.name)
-                    if (found := identity.stat(pid)) is not None:
-                        yield pid, found
+                    found = identity.stat(int(entry.name))
+                    if found is not None and not found.ended:
+                        yield int(entry.name), found
 
 
-def _environment(pid: int) -> list[bytes]:
-    with contextlib.suppress(OSError):  # it has ended, or hides its environment
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return []
+def _read(pid: int, file: str) -> bytes:
+    with contextlib.suppress(OSError):  # it has ended, or hides it
+        return Path(f"/proc/{pid}/{file}").read_bytes()
+    return b"?"

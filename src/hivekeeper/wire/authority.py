@@ -92,14 +92,7 @@ def _allowed(user: User) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """What it may say, what it may hear besides its own inbox, and whether it may answer that."""
     match user:
         case User(Role.ORCHESTRATOR):
-            # A join is answered after the server has read its users anew, and with that it has
-            # forgotten which requests it let be answered.
-            say = (
-                subjects.ANY_WAKE,
-                subjects.ROUTES_WAKE,
-                subjects.ANY_LOGS,
-                f"{JOINER.inbox}.>",
-            )
+            say = (subjects.ANY_WAKE, subjects.ROUTES_WAKE, subjects.ANY_LOGS)
             asked = (subjects.ANY_DOCUMENT, subjects.ANY_REPORT, subjects.ANY_BLOB)
             return say, (*asked, subjects.ROUTES, subjects.JOIN), True
         case User(Role.GATEWAY):
