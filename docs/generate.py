@@ -90,7 +90,7 @@ def manifest() -> str:
         parts.append("| field | type | default |\n|---|---|---|")
         needed = set(part.get("required", ()))
         for field, shape in part["properties"].items():
-            default = "needed" if field in needed else f"`{shape.get('default', '')}`"
+            default = "needed" if field in needed else _default(shape.get("default"))
             parts.append(f"| `{field}` | {_type(shape)} | {default} |")
         parts.append("")
     return "\n".join(parts)
@@ -105,8 +105,12 @@ def _type(shape: dict[str, Any]) -> str:
         return ", ".join(f"`{each}`" for each in shape["enum"])
     if shape.get("type") == "array" and isinstance(shape.get("items"), dict):
         return f"list of {_type(shape['items'])}"
-    pattern = f" `{shape['pattern']}`" if "pattern" in shape else ""
-    return str(shape.get("type", "any")) + pattern.replace("|", "\\|")
+    return str(shape.get("description") or shape.get("type", "anything"))
+
+
+def _default(value: Any) -> str:
+    """What is left out; parts have defaults of their own, told with them."""
+    return "" if value is None or isinstance(value, dict) else f"`{value}`"
 
 
 def bounds() -> str:

@@ -37,7 +37,7 @@ def test_the_readme_is_short_enough_to_be_read() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
 def test_links_and_commands_of_a_page_exist(page: Path) -> None:
     text = page.read_text()
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", re.sub(r"`[^`\n]*`", "", text)):
         if "://" not in target:
             assert (page.parent / target).exists(), target
     words = re.findall(r"^(?:\./dev )?hive ([a-z]+)", text, flags=re.MULTILINE)

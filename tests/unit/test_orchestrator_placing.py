@@ -1,21 +1,22 @@
 """Placement as a loop: allocations are stored whole, hosts are woken, and nothing is forgotten."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from collections.abc import Sequence as SequenceOf
 from contextlib import asynccontextmanager
 
 import pytest
 from msgspec import structs
 
+from hivekeeper.adapters import keys
 from hivekeeper.model import limits
 from hivekeeper.model.allocation import Phase
 from hivekeeper.model.errors import TransientError
 from hivekeeper.model.ids import HostId, Sequence, WorkloadName
 from hivekeeper.model.record import AuditEntry, Change
 from hivekeeper.testing.store import MemoryStore
-from hivekeeper.wire import manifests, subjects
-from hivekeeper.wire.messages import ReportMessage
+from hivekeeper.wire import invitations, manifests, subjects
+from hivekeeper.wire.messages import JoinRequest, ReportMessage
 from orchestrating import NoBlobs, Parts, command, eventually, manifest, parts, report
 
 HOME = HostId("home")
@@ -27,6 +28,12 @@ kind: holochain
 holochain: {{happ: 'blob:{SHA256}'}}
 gateway: {{functions: ['chat/*']}}
 """
+
+
+@pytest.fixture(autouse=True)
+def no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens here happens because somebody was told."""
+    monkeypatch.setattr(limits, "RECONCILE_S", 3600.0)
 
 
 @asynccontextmanager
@@ -71,6 +78,25 @@ async def test_what_nobody_was_told_of_is_found_by_the_timer(
         await eventually(lambda: there.bus.published)
 
 
+async def test_only_what_was_named_is_looked_at_once_all_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = await parts("home")
+    for name in ("a", "b", "c"):
+        await there.apply(manifest(name))
+    looked: list[list[str]] = []
+
+    async def place(names: Iterable[WorkloadName]) -> None:
+        looked.append(list(names))
+
+    monkeypatch.setattr(there.made.placement, "place", place)
+    async with placing(there):
+        await eventually(lambda: looked)
+        await there.made.service.run(command(), WorkloadName("b"), "stop")
+        await eventually(lambda: len(looked) > 1)
+    assert looked == [["a", "b", "c"], ["b"]]
+
+
 async def test_workloads_spread_over_hosts_and_each_is_placed_once() -> None:
     there = await parts("home", "attic", "barn")
     for number in range(9):
@@ -98,8 +124,11 @@ async def test_without_a_host_a_workload_says_why_and_is_placed_when_one_joins()
     assert (row.host, row.actual) == (None, "reported")
     assert row.payload == {"reason": "no host was heard of; it is placed once one is"}
     async with placing(there):
-        await there.made.membership.enrol({HOME: "key"})
-        there.made.placement.look_at_all()
+        await asyncio.sleep(0.001)
+        invited = await there.made.membership.invite(command(), HOME)
+        token = invitations.decode(invited.invitation).token
+        key = keys.public_key(keys.new_seed())
+        await there.made.membership.join(JoinRequest(token=token, public_key=key))
         await eventually(lambda: there.rows() == [("notes", "home", "assigned")])
 
 

@@ -31,16 +31,16 @@ def until_settled(api: Api, name: str, generation: int, *, timeout_s: float, qui
                 return row
         return None
 
-    return _watch(api, name, settled, timeout_s=timeout_s, quiet=quiet)
+    return _watch(api, name, generation, settled, timeout_s=timeout_s, quiet=quiet)
 
 
-def until_gone(api: Api, name: str, *, timeout_s: float, quiet: bool) -> Row:
+def until_gone(api: Api, name: str, generation: int, *, timeout_s: float, quiet: bool) -> Row:
     """Return once nothing of `name` runs anywhere; raises as `until_settled`."""
 
     def gone(rows: list[Row]) -> Row | None:
         return {} if all(row["actual"] == "uninstalled" for row in rows) else None
 
-    return _watch(api, name, gone, timeout_s=timeout_s, quiet=quiet)
+    return _watch(api, name, generation, gone, timeout_s=timeout_s, quiet=quiet)
 
 
 def _is_there(row: Row) -> bool:
@@ -54,6 +54,7 @@ def _is_there(row: Row) -> bool:
 def _watch(
     api: Api,
     name: str,
+    generation: int,
     done: Callable[[list[Row]], Row | None],
     *,
     timeout_s: float,
@@ -66,7 +67,7 @@ def _watch(
             found = done(rows)
             if found is not None:
                 return found
-            _give_up(name, rows)
+            _give_up(name, [row for row in rows if row["generation"] >= generation])
             if time.monotonic() > deadline_s:
                 raise TransientError(
                     f"cannot wait longer for {name}: after {timeout_s:g} s it is "

@@ -135,7 +135,8 @@ def delete(
     api = Api(stack.find(folder, url))
     answer = api.call("DELETE", f"/v1/workloads/{name}", query={"purge": purge or None})
     if wait:
-        waiting.until_gone(api, name, timeout_s=timeout_s, quiet=as_json)
+        generation = answer["workload"]["generation"]
+        waiting.until_gone(api, name, generation, timeout_s=timeout_s, quiet=as_json)
     if as_json:
         output.document(answer)
     else:

@@ -210,6 +210,7 @@ class Membership:
         ]
 
     def _changed(self) -> None:
+        self._wake.set()
         self._look()
 
     async def run(self) -> None:
