@@ -110,6 +110,18 @@ def test_what_keeps_failing_is_given_up_with_the_reason_and_begins_anew_when_ask
     hive.until("failing", lambda row: row["generation"] > before and "given_up" in row["payload"])
 
 
+def test_what_runs_to_its_end_is_finished_and_waiting_for_it_ends(
+    hive: Hive, manifest: Path
+) -> None:
+    manifest.write_text(
+        "name: once\nkind: process\nprocess: {command: [sh, -c, 'sleep 0.2; echo done']}\n"
+        "restart: {when: never}\n"
+    )
+    hive.run("apply", manifest, "--wait")
+    row = hive.until("once", lambda row: row["pid"] is None)
+    assert (row["actual"], row["payload"].get("finished")) == ("installed", True)
+
+
 def test_deleted_nothing_of_it_is_left(hive: Hive, manifest: Path) -> None:
     apply(hive, manifest, "gone", "--wait")
     pid = hive.row("gone")["pid"]

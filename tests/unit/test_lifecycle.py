@@ -211,3 +211,18 @@ def test_given_up_is_told_and_names_no_time() -> None:
     report = said(order, Phase.FAILED, error="no", retry_at=T0)
     row = lifecycle.status(workload(), Facts(allocation=order, report=report, fetched=True))
     assert row.payload == {"error": "no", "given_up": True}
+
+
+def test_what_ended_and_is_not_started_again_shows_as_finished() -> None:
+    order = wanted(1, 1, Desired.RUNNING)
+    for finished, payload in ((True, {"finished": True}), (False, {})):
+        report = said(order, Phase.INSTALLED, finished=finished)
+        row = lifecycle.status(workload(), Facts(allocation=order, report=report, fetched=True))
+        assert (row.actual, row.payload) == (Actual.INSTALLED, payload)
+
+
+def test_what_was_given_up_is_not_any_more_once_something_newer_is_asked() -> None:
+    before, now = wanted(1, 1, Desired.RUNNING), wanted(2, 1, Desired.RUNNING)
+    report = said(before, Phase.FAILED, error="no")
+    row = lifecycle.status(workload(), Facts(allocation=now, report=report, fetched=True))
+    assert row.payload == {"error": "no"}

@@ -87,7 +87,7 @@ async def test_only_what_was_named_is_looked_at_once_all_was(
     looked: list[list[str]] = []
 
     async def place(names: Iterable[WorkloadName]) -> None:
-        looked.append(list(names))
+        looked.extend([found] if (found := list(names)) else [])
 
     monkeypatch.setattr(there.made.placement, "place", place)
     async with placing(there):

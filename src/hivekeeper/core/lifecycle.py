@@ -227,7 +227,6 @@ def _payload(allocation: Allocation, report: Report) -> dict[str, Any]:
     What was given up, or is over, is so until the user's next word.
     """
     confirmed = report.generation >= allocation.generation
-    over = report.phase is Phase.INSTALLED and allocation.desired is Desired.RUNNING
     said: dict[str, Any] = {
         "error": report.error,
         "hint": report.hint,
@@ -235,7 +234,7 @@ def _payload(allocation: Allocation, report: Report) -> dict[str, Any]:
         "doing": report.doing,
         "retry_at": report.retry_at if report.phase is Phase.BACKOFF else None,
         "given_up": confirmed and report.phase is Phase.FAILED,
-        "finished": confirmed and over,
+        "finished": confirmed and report.finished,
         "data_kept": report.data_kept,
     }
     return {name: value for name, value in said.items() if value} | report.facts

@@ -23,7 +23,7 @@ from hivekeeper.model import ids, limits, program
 from hivekeeper.model.allocation import Desired, Order, Phase, Report
 from hivekeeper.model.errors import HiveError, TransientError
 from hivekeeper.model.ids import WorkloadName
-from hivekeeper.model.program import ProgramSpec, ProgramStatus
+from hivekeeper.model.program import ProgramSpec, ProgramStatus, State
 from hivekeeper.ports import Clock, Supervisor
 
 log = logging.getLogger(__name__)
@@ -304,6 +304,7 @@ class Worker:
             hint=hint,
             retry_at=retry_at,
             doing=self._doing,
+            finished=program is not None and program.state is State.FINISHED,
             data_kept=phase is Phase.GONE and self._has_data(),
             facts=prepared.facts,
         )

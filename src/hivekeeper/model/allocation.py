@@ -149,6 +149,8 @@ class Report(Struct, frozen=True, kw_only=True):
     retry_at: Instant | None = None
     doing: str = ""
     """What is being done just now, for people: `installing the hApp`."""
+    finished: bool = False
+    """With INSTALLED: it ran, ended, and its policy does not start it again."""
     data_kept: bool = False
     """With GONE: its data is still here."""
     facts: dict[str, Any] = {}
