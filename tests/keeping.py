@@ -49,6 +49,7 @@ class Keeper:
         self.folder, self._groups = folder, groups
         self.client = KeeperClient(folder)
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked = False
 
     @property
     def pid(self) -> int:
@@ -59,10 +60,16 @@ class Keeper:
     def ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
 
+    @property
+    def ended_by_itself(self) -> int | None:
+        """How it ended, if nobody asked it to."""
+        return None if self._asked or self._process is None else self._process.poll()
+
     def launch(self, die_at: int = 0) -> None:
         """Start it, and do not wait; it kills itself at its effect of that number, if any."""
         command = [sys.executable, __file__, str(self.folder), self._groups, str(die_at)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._asked = False
 
     async def start(self) -> None:
         """Start it, and return once it answers."""
@@ -72,12 +79,14 @@ class Keeper:
     def kill(self, number: int = signal.SIGKILL) -> int:
         """End the keeper; return its exit status."""
         assert self._process is not None
+        self._asked = True
         self._process.send_signal(number)
         return self._process.wait(DEADLINE_S)
 
     async def wait(self) -> int:
         """Return its exit status once it has ended by itself."""
         assert self._process is not None
+        self._asked = True
         await until(lambda: self.ended)
         return self._process.returncode
 
@@ -148,7 +157,9 @@ async def kept(folder: Path, groups: Groups = Groups.UNIFIED) -> AsyncIterator[K
         await held.start()
         yield held
     finally:
+        ended = held.ended_by_itself
         held.close()
+        assert ended is None, f"the keeper has ended by itself: {ended}"
 
 
 def spec(folder: Path, script: str, name: str = "one", **more: Any) -> ProgramSpec:

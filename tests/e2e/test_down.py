@@ -72,3 +72,24 @@ def test_detached_it_stays_and_down_stops_it(tmp_path: Path) -> None:
     finally:
         hive.run("down")
     eventually(lambda: not hive.leftovers())
+
+
+def test_a_damaged_store_is_told_by_up_and_nothing_is_left_half_begun(tmp_path: Path) -> None:
+    hive = Hive(tmp_path / "hive")
+    hive.up("--port", 0)
+    hive.down()
+    store = hive.folder / "orchestrator" / "store.db"
+    store.write_bytes(b"scribbled on" * 1000)
+    done = hive.run("up", code=1)
+    assert "cannot start the orchestrator" in done.err
+    assert "store.db" in done.err
+    assert store.read_bytes() == b"scribbled on" * 1000
+    eventually(lambda: not hive.leftovers())
+
+
+def test_a_part_of_the_organisation_does_not_run_on_a_joined_host(tmp_path: Path) -> None:
+    hive = Hive(tmp_path / "hive")
+    hive.folder.mkdir()
+    (hive.folder / "settings.json").write_text('{"host": "attic", "hub": "nats://127.0.0.1:1"}')
+    for part in ("hub", "orchestrator", "gateway"):
+        assert "belongs to the stack behind" in hive.run(part, code=2).err

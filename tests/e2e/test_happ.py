@@ -178,11 +178,6 @@ def are_back(hive: Hive, before: dict[str, int], parts: tuple[str, ...]) -> bool
     return set(now) == set(PARTS) and all(now[part] != before[part] for part in parts)
 
 
-def are_back(hive: Hive, before: dict[str, int], parts: tuple[str, ...]) -> bool:
-    now = hive.parts()
-    return set(now) == set(PARTS) and all(now[part] != before[part] for part in parts)
-
-
 def survives(hive: Hive, notes: Row, *parts: str) -> None:
     before = hive.parts()
     with Writer(hive, notes, "-".join(parts)).writing() as writer:

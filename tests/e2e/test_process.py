@@ -1,5 +1,6 @@
 """A `process` workload through all parts, by the installed command."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -120,6 +121,25 @@ def test_what_runs_to_its_end_is_finished_and_waiting_for_it_ends(
     hive.run("apply", manifest, "--wait")
     row = hive.until("once", lambda row: row["pid"] is None)
     assert (row["actual"], row["payload"].get("finished")) == ("installed", True)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run programs as another user")
+def test_run_as_another_user_it_has_a_folder_of_its_own_and_can_reach_it(
+    hive: Hive, manifest: Path
+) -> None:
+    script = 'id -un; echo kept > "$PWD/file"; ls "$PWD"; exec sleep 1000'
+    manifest.write_text(
+        "name: other\nkind: process\nreadiness: {log: file}\n"
+        f"process: {{user: nobody, command: [sh, -c, {json.dumps(script)}]}}\n"
+    )
+    reachable = hive.folder.parent
+    while reachable != reachable.parent:
+        reachable.chmod(reachable.stat().st_mode | 0o011)
+        reachable = reachable.parent
+    hive.run("apply", manifest, "--wait")
+    assert "nobody" in hive.run("logs", "other").out
+    hive.run("delete", "other", "--purge", "--wait")
 
 
 def test_deleted_nothing_of_it_is_left(hive: Hive, manifest: Path) -> None:

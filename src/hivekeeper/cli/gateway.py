@@ -28,8 +28,7 @@ def gateway(folder: Path | None) -> None:
     """  # noqa: D301
     where, disk = parts.stack_of(folder), RealDisk()
     now = parts.told(where, disk)
-    assert now.ports is not None, "parts of the organisation run where the stack is"
-    bound = parts.listen(now.listen, now.ports.gateway)
+    bound = parts.listen(now.listen, parts.organisation(now).gateway)
     parts.start(_serve(where, disk, now, bound), many_connections=True)
 
 

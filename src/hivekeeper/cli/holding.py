@@ -76,6 +76,6 @@ def _agent_env(now: Settings) -> dict[str, str]:
 
 def make_hub(where: Stack, disk: Disk, now: Settings) -> Hub:
     """Return this stack's hub."""
-    assert now.ports is not None, "a joined host has no hub of its own"
+    port = parts.organisation(now).hub
     program = nats_server.find_program(path=stack.environment("PATH") or os.defpath)
-    return Hub(disk, where.hub, program=program, port=now.ports.hub, listen=now.listen)
+    return Hub(disk, where.hub, program=program, port=port, listen=now.listen)

@@ -4,12 +4,14 @@ import asyncio
 import logging
 import os
 from importlib.metadata import version
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import click
 
 from hivekeeper.adapters.clock import SystemClock
 from hivekeeper.cli import parts
+from hivekeeper.model import limits
 from hivekeeper.supervisor import keeper as program
 
 
@@ -25,12 +27,24 @@ def keeper(folder: Path | None) -> None:
       hive keeper --dir /var/lib/hivekeeper
     """  # noqa: D301
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    where = parts.stack_of(folder)
+    _log_to(where.logs("keeper") / "keeper.log")
     asyncio.run(
         program.run(
-            parts.stack_of(folder).keeper,
+            where.keeper,
             SystemClock(),
             environment=dict(os.environ),  # noqa: TID251 -- handed on to programs, a few words of it
             release=version("hivekeeper"),
         )
+    )
+
+
+def _log_to(path: Path) -> None:
+    """Nobody holds the keeper and bounds what it says, so it does so itself."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handler = RotatingFileHandler(path, maxBytes=limits.LOG_BYTES, backupCount=1)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        handlers=[handler],
     )

@@ -16,7 +16,7 @@ from typing import Final
 import click
 
 from hivekeeper.cli import settings, stack
-from hivekeeper.cli.settings import Settings
+from hivekeeper.cli.settings import Ports, Settings
 from hivekeeper.cli.stack import Stack
 from hivekeeper.model.errors import TransientError, UserError
 from hivekeeper.model.ids import ProgramId
@@ -42,12 +42,22 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "hivekeeper.cli.main", *words]
 
 
-def open_log(where: Stack, part: str) -> int:
-    """Return a file that what a part says is appended to."""
+def open_stderr(where: Stack, part: str) -> int:
+    """Return a file for what a part that the keeper does not hold has to say; begun anew."""
     folder = where.logs(part)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    return os.open(folder / f"{part}.log", flags, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_CLOEXEC
+    return os.open(folder / "stderr.log", flags, 0o600)
+
+
+def organisation(now: Settings) -> Ports:
+    """Return where the organisation's parts listen; raises `UserError` on a joined host."""
+    if now.ports is None:
+        raise UserError(
+            f"cannot run that on host {now.host}: it belongs to the stack behind {now.hub}",
+            hint="run it where that stack is",
+        )
+    return now.ports
 
 
 def told(where: Stack, disk: Disk) -> Settings:

@@ -30,12 +30,15 @@ from hivekeeper.cli.stack import Stack
 from hivekeeper.model.errors import PermanentError, TransientError, UserError
 from hivekeeper.model.ids import Generation
 from hivekeeper.model.program import ProgramSpec, ProgramStatus, State
+from hivekeeper.supervisor import logs
 from hivekeeper.supervisor.client import KeeperClient
 
 _READY_WITHIN_S: Final = 60.0
 _KEEPER_WITHIN_S: Final = 10.0
 _DOWN_WITHIN_S: Final = 120.0
 _LOOK_EVERY_S: Final = 0.02
+_FAILURES: Final = 4
+"""In a row: it is more than a bad moment."""
 
 
 @click.command()
@@ -138,7 +141,7 @@ def _leave_terminal(where: Stack) -> None:
     handle = os.open(where.lock, os.O_RDWR | os.O_CLOEXEC)  # the same file: the lock is inherited
     _sign(handle)
     os.close(handle)
-    log = parts.open_log(where, "up")
+    log = parts.open_stderr(where, "up")
     nothing = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nothing), (1, log), (2, log)):
         os.dup2(source, target)
@@ -171,7 +174,12 @@ class _Bringing:
             await self._check_ports(now)
             settings.keep(self._disk, where, now)
             self._make_token()
-            await self._hold(now, progress)
+            try:
+                await self._hold(now, progress)
+            except PermanentError:
+                if self._child is not None:  # what we began is not left half begun
+                    await _shut_down(self._client)
+                raise
         if now.ports is not None:
             self._disk.write(where.endpoints, json.dumps(settings.endpoints(now)).encode())
         _tell(where, now)
@@ -217,7 +225,7 @@ class _Bringing:
 
     def _start_keeper(self) -> None:
         """In a session of its own: what ends us, or our terminal, does not end it."""
-        log = parts.open_log(self._where, "keeper")
+        log = parts.open_stderr(self._where, "keeper")
         self._child = subprocess.Popen(
             parts.command("keeper", "--dir", str(self._where.root)),
             stdin=subprocess.DEVNULL,
@@ -252,12 +260,23 @@ class _Bringing:
     def _check(self, program: ProgramStatus, *, late: bool) -> None:
         part = program.id.removeprefix("hive.")
         log = f"see {self._where.logs(part)}"
-        if program.state is State.FAILED:
-            raise PermanentError(f"cannot start the {part}: {program.reason}", hint=log)
+        if program.state is State.FAILED or program.failures >= _FAILURES:
+            reason = " ".join([f"{program.reason}.", *self._last_words(part)])
+            raise PermanentError(f"cannot start the {part}: {reason}", hint=log)
         if late:
             raise TransientError(
                 f"cannot wait longer for the {part}: {program.reason or program.state}; {log}"
             )
+
+    def _last_words(self, part: str) -> list[str]:
+        """Return the last line that a part wrote before it ended."""
+        folder = str(self._where.logs(part))
+        kept = logs.runs(folder)
+        for run in kept:
+            piece = logs.read(folder, live=None, run=run, tail=1)
+            if line := piece.data.decode(errors="replace").strip():
+                return [line]
+        return []
 
     async def watch(self, watched: _Keeper) -> int:
         """Look after the keeper until told to stop.

@@ -13,6 +13,7 @@ from hivekeeper.cli.progress import Progress
 from hivekeeper.model.errors import PermanentError, TransientError
 
 _LOOK_EVERY_S: Final = 0.1
+_STAYS_S: Final = 0.5
 
 Row = dict[str, Any]
 
@@ -24,11 +25,16 @@ def until_settled(api: Api, name: str, generation: int, *, timeout_s: float, qui
         PermanentError: It was given up.
         TransientError: Not within `timeout_s`.
     """
+    seen: dict[tuple[object, ...], float] = {}
 
     def settled(rows: list[Row]) -> Row | None:
+        """One run of it must stay for a moment: without readiness, started is ready."""
         for row in rows:
             if row["generation"] >= generation and _is_there(row):
-                return row
+                run = (row["host"], row["pid"], row["restarts"])
+                first_s = seen.setdefault(run, time.monotonic())
+                if time.monotonic() - first_s >= _STAYS_S:
+                    return row
         return None
 
     return _watch(api, name, generation, settled, timeout_s=timeout_s, quiet=quiet)

@@ -102,5 +102,7 @@ class ProcessKind:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if user is not None:
                 shutil.chown(folder, user)
+                for above in (folder.parent, folder.parents[1], self.folders.root):
+                    above.chmod(0o711)  # to be passed through, not looked around in
         except (OSError, LookupError) as error:
             raise TransientError(f"cannot make {folder} for {user or 'it'}: {error}") from error
