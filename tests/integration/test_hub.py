@@ -372,6 +372,24 @@ async def test_whatever_else_answers_on_the_port_a_request_fails_in_time(
             connection.close()
 
 
+async def test_it_ends_at_whatever_moment_of_connecting_in_vain_it_is_told_to() -> None:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x" * 100_000)
+        connections.append(writer)
+
+    connections: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for number in range(60):
+            async with asyncio.timeout(LONG_S):
+                async with nats.connect(
+                    f"nats://127.0.0.1:{port}", HOST_A, keys.new_seed(), name="x"
+                ):
+                    await asyncio.sleep(number * 0.0005)
+        for connection in connections:
+            connection.close()
+
+
 @pytest.mark.parametrize(
     "greeting", [b"x" * 100_000, b'INFO {"nonce": "x", "headers": true}\r\n+OK\r\n']
 )

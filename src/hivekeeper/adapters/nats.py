@@ -195,11 +195,14 @@ class NatsBus:
 
     async def stay_connected(self) -> None:
         """Connect, and connect again, for ever."""
-        failures = 0
+        failures, task = 0, asyncio.current_task()
+        assert task is not None, "runs in a loop"
         async with asyncio.TaskGroup() as self._tasks:
             while True:
                 began_s = asyncio.get_running_loop().time()
                 await self._one_connection()
+                if task.cancelling():  # nats-py drops a cancellation that comes while it closes
+                    raise asyncio.CancelledError
                 lasted = asyncio.get_running_loop().time() - began_s > _LASTED_S
                 failures = 0 if lasted else min(failures + 1, 16)
                 longest_s = min(_LAST_DELAY_S, _FIRST_DELAY_S * 2.0**failures)
