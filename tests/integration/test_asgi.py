@@ -32,6 +32,12 @@ class Application:
         await send({"type": "http.response.body", "body": b"here"})
 
 
+@pytest.fixture(autouse=True)
+def no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends here ends because it was told to."""
+    monkeypatch.setattr(asgi, "_TICK_S", 3600.0)
+
+
 @pytest.fixture
 def bound() -> Iterator[socket.socket]:
     with socket.socket() as sock:

@@ -17,6 +17,7 @@ from hivekeeper.gateway.routes import Routes
 from hivekeeper.gateway.selection import Selection
 from hivekeeper.gateway.targets import Remote, Target
 from hivekeeper.holochain import hashes
+from hivekeeper.model.errors import TransientError
 from hivekeeper.testing.bus import FakeHub
 from hivekeeper.testing.clock import FakeClock
 from hivekeeper.testing.disk import FakeDisk
@@ -177,6 +178,26 @@ async def test_a_file_that_cannot_be_read_leaves_the_last_word_and_the_others(
     assert said.count("notes.json") == said.count("another.json") == 1
     assert "a secret" not in said
     assert neighbours.any_serves(replace(CALL, app_id="third"))
+
+
+async def test_a_file_that_cannot_be_read_just_now_is_read_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Busy(RealDisk):
+        is_busy = True
+
+        def read(self, path: Path) -> bytes | None:
+            if self.is_busy:
+                raise TransientError(f"cannot read {path}: Too many open files")
+            return super().read(path)
+
+    hand_over(tmp_path, opened())
+    async with asyncio.TaskGroup() as group:
+        there = Neighbours(tmp_path, disk := Busy(), FakeClock(), group)
+        assert await target(there, route()) == contract.NOT_INSTALLED
+        disk.is_busy = False
+        assert isinstance(await target(there, route()), LocalApp)
+    assert "Too many open files" in caplog.text
 
 
 async def test_a_folder_that_is_not_there_or_is_none_is_as_good_as_empty(

@@ -84,7 +84,7 @@ async def test_only_what_was_named_is_looked_at_once_all_was(
     there = await parts("home")
     for name in ("a", "b", "c"):
         await there.apply(manifest(name))
-    looked: list[list[str]] = []
+    looked: list[list[WorkloadName]] = []
 
     async def place(names: Iterable[WorkloadName]) -> None:
         looked.extend([found] if (found := list(names)) else [])

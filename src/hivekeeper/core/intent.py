@@ -163,7 +163,7 @@ def assign(
                 f"cannot assign {workload.name} to {host}: its data is on host {allocation.host}",
                 hint=f"`hive delete {workload.name} --purge` first, then apply it anew",
             )
-    if workload.assigned == host and not workload.held:
+    if workload.assigned == host:
         return workload
     return replace(_next(workload, now), assigned=host, held=False)
 

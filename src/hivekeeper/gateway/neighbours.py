@@ -15,7 +15,7 @@ from hivekeeper.gateway.local import LocalApp
 from hivekeeper.holochain import access
 from hivekeeper.holochain.access import Access
 from hivekeeper.model import ids, limits
-from hivekeeper.model.errors import HiveError
+from hivekeeper.model.errors import HiveError, PermanentError, TransientError
 from hivekeeper.model.ids import WorkloadName
 from hivekeeper.ports import Clock, Disk
 
@@ -76,19 +76,23 @@ class Neighbours:
     def look(self, workload: WorkloadName) -> None:
         """Take over what has changed about one."""
         path = self._folder / f"{workload}{_SUFFIX}"
-        version = _version(path)
-        if version != self._versions.get(workload):
-            self._read(workload, path)
-            self._versions[workload] = version
-        if version is None:
-            self._drop(workload)
+        try:
+            version = _version(path)
+            if version != self._versions.get(workload):
+                self._read(workload, path)
+                self._versions[workload] = version
+        except (OSError, TransientError) as error:  # it is looked at again
+            self._complaints.say(f"{path.name}: {error}")
+        else:
+            if version is None:
+                self._drop(workload)
 
     def _read(self, workload: WorkloadName, path: Path) -> None:
         """Take what the file says; if it says nothing, what was known stays, and holds or not."""
+        data = self._disk.read(path)
         try:
-            data = self._disk.read(path)
             self._take(workload, None if data is None else access.decode(data))
-        except HiveError as error:
+        except PermanentError as error:
             self._complaints.say(f"{path.name}: {error}")
 
     def _take(self, workload: WorkloadName, opened: Access | None) -> None:
@@ -109,6 +113,6 @@ class Neighbours:
 def _version(path: Path) -> _Version:
     try:
         found = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size
