@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,8 @@ from gateways import Stand, dna_of, hand_over, opened, orchestrating, payload, r
 from hivekeeper.gateway import contract
 from hivekeeper.holochain import access
 from hivekeeper.holochain.access import Access
+from hivekeeper.holochain.app import AppClient
+from hivekeeper.holochain.errors import NotSentError
 from hivekeeper.model import limits
 from hivekeeper.testing.bus import FakeHub
 from hivekeeper.testing.conductor import FakeConductor, Fault
@@ -145,6 +148,72 @@ async def test_a_call_that_was_not_sent_waits_until_its_conductor_is_back(
         await conductor.settle()
     assert (await waiting).status == 200
     assert (await stand.client.call(dna, "notes", "count_notes")).json() == 1
+
+
+async def test_it_looks_for_new_keys_at_once_when_the_old_ones_fail(
+    conductor: Conductor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "GATEWAY_LOOK_S", 1000)
+    dna = dna_of(await conductor.settle())
+    async with gateways.standing(tmp_path, route()) as stand:
+        for _ in range(2):
+            assert (await stand.client.call(dna, "notes", "echo", 1)).json() == 1
+            await conductor.kill()
+            await conductor.start()
+            await conductor.settle()
+
+
+async def test_a_call_waits_through_a_stop_and_a_start(conductor: Conductor, stand: Stand) -> None:
+    """Stopped, a hApp's file is taken back; started again, it is there again."""
+    dna = dna_of(await conductor.settle())
+    await conductor.kill()
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(stand.client.call(dna, "notes", "echo", 1))
+        await asyncio.sleep(SOON_S)
+        file = stand.access / "notes.json"
+        kept = file.rename(file.with_suffix(".kept"))
+        await until_answered(stand, f"/{dna}/notes/notes/echo", 404)
+        await asyncio.sleep(SOON_S)
+        kept.rename(file)
+        await conductor.start()
+        await conductor.settle()
+    assert (await waiting).json() == 1
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+async def test_a_connection_that_ends_this_very_moment_is_as_good_as_none(
+    conductor: Conductor, stand: Stand, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    dna = dna_of(await conductor.settle())
+    assert (await stand.client.call(dna, "notes", "echo", 1)).json() == 1
+    send, left = AppClient.call_zome, [times]
+
+    async def fails_at_first(*words: Any, **more: Any) -> bytes:
+        if left[0]:
+            left[0] -= 1
+            raise NotSentError("cannot send: the connection is closing")
+        return await send(*words, **more)
+
+    monkeypatch.setattr(AppClient, "call_zome", fails_at_first)
+    assert (await stand.client.call(dna, "notes", "echo", 2)).json() == 2
+    assert (left, conductor.calls()) == ([0], 2)
+
+
+async def test_a_call_that_waited_for_its_turn_still_has_all_its_time(
+    conductor: Conductor, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CONDUCTOR_REQUESTS", 1)
+    monkeypatch.setattr(limits, "GATEWAY_CALL_TIMEOUT_S", 1.0)
+    dna = dna_of(await conductor.settle())
+
+    async def nap(_: Call) -> str:
+        await asyncio.sleep(0.6)
+        return "rested"
+
+    conductor.fake.happs.functions["notes", "nap"] = nap
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(stand.client.call(dna, "notes", "nap")) for _ in range(2)]
+    assert [(await call).body for call in calls] == [b'"rested"'] * 2
 
 
 async def test_a_call_that_finds_no_conductor_in_time_was_not_sent(

@@ -73,6 +73,21 @@ async def test_without_a_wake_up_it_asks_in_time(monkeypatch: pytest.MonkeyPatch
             await until(lambda: hosts(routes) == ["b"])
 
 
+async def test_nothing_is_written_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GATEWAY_ROUTES_S", 0.001)
+    hub, disk = FakeHub(), FakeDisk()
+    async with (
+        orchestrating(hub, route(host="a")) as orchestrator,
+        hub.connect(authority.GATEWAY) as bus,
+    ):
+        async with beside(made(bus, disk).follow(), name="routes"):
+            await until(lambda: stored(disk) == ["a"])
+            disk.remove(FILE)
+            before = orchestrator.asked
+            await until(lambda: orchestrator.asked > before + 3)
+    assert disk.read(FILE) is None
+
+
 async def test_with_nobody_to_ask_what_is_on_disk_holds() -> None:
     hub, disk = FakeHub(), FakeDisk()
     disk.write(FILE, messages.encode(RoutesReply(routes=(route(host="a"),))))

@@ -71,8 +71,6 @@ class LocalApp:
 
         A connection that is open stays so, and calls under way on it are not disturbed.
         """
-        if access == self._access:
-            return
         self._access = access
         self._cells = {
             each.cell.dna_hash: (each.cell, Signer(each.credentials))
