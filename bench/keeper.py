@@ -2,8 +2,8 @@
 
     python bench/keeper.py [--others 50] [--kills 200]
 
-A program says that it has begun by writing into a pipe that this script reads: the time is from before
-the SIGKILL until that is read. About a millisecond of it is the program's own shell.
+A program says that it has begun by writing into a pipe that this script reads: the time is from
+before the SIGKILL until that is read. About a millisecond of it is the program's own shell.
 """
 
 import argparse
@@ -47,7 +47,7 @@ async def single(keeper: keeping.Keeper, folder: Path, kills: int) -> list[float
 
 
 async def storm(keeper: keeping.Keeper, folder: Path, count: int) -> float:
-    """Kill `count` programs at once; return how long it took until all were back, in milliseconds."""
+    """Kill `count` programs at once; return after how many milliseconds all were back."""
     pipe = folder / "pipe"
     os.mkfifo(pipe)
     begun = os.open(pipe, os.O_RDWR)
@@ -85,7 +85,8 @@ def memory(pid: int) -> str:
     words = dict(
         line.split(":") for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     )
-    return f"RSS {int(words['Rss'].split()[0]) / 1024:.1f} MiB, PSS {int(words['Pss'].split()[0]) / 1024:.1f} MiB"
+    rss, pss = (int(words[name].split()[0]) / 1024 for name in ("Rss", "Pss"))
+    return f"RSS {rss:.1f} MiB, PSS {pss:.1f} MiB"
 
 
 def ticks(pid: int) -> int:

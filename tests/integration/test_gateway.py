@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import conductors
 import gateways
 from gateways import Stand, dna_of, hand_over, opened, orchestrating, payload, route, until
 from hivekeeper.gateway import contract
-from hivekeeper.holochain import access
+from hivekeeper.holochain import access, transcode
 from hivekeeper.holochain.access import Access
 from hivekeeper.holochain.app import AppClient
 from hivekeeper.holochain.errors import NotSentError
@@ -172,8 +173,8 @@ async def test_a_call_waits_through_a_stop_and_a_start(conductor: Conductor, sta
         await asyncio.sleep(SOON_S)
         file = stand.access / "notes.json"
         kept = file.rename(file.with_suffix(".kept"))
-        await until_answered(stand, f"/{dna}/notes/notes/echo", 404)
-        await asyncio.sleep(SOON_S)
+        await asyncio.sleep(2 * limits.GATEWAY_LOOK_S)
+        assert (await stand.client.call(dna, "notes", "echo")).status == 404
         kept.rename(file)
         await conductor.start()
         await conductor.settle()
@@ -447,11 +448,22 @@ async def until_answered(stand: Stand, target: str, status: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_large_result_comes_whole(conductor: Conductor, stand: Stand) -> None:
+async def test_a_large_result_comes_whole_and_keeps_nobody_waiting(
+    conductor: Conductor, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dna = dna_of(await conductor.settle())
+    transcoding, where = transcode.to_json, []
+
+    def noted(result: bytes) -> bytes:
+        where.append(threading.current_thread() is threading.main_thread())
+        return transcoding(result)
+
+    monkeypatch.setattr(transcode, "to_json", noted)
     conductor.fake.happs.functions["notes", "large"] = lambda _: b"\xff" * 1_000_000
     reply = await stand.client.call(dna, "notes", "large")
     assert reply.body == b"[" + b"255," * 999_999 + b"255]"
+    assert (await stand.client.call(dna, "notes", "echo", 1)).json() == 1
+    assert where == [False, True]
 
 
 GARBAGE = [

@@ -172,6 +172,33 @@ async def test_what_cannot_be_started_says_why(
     assert reason in status.reason
 
 
+@needs_root
+def test_a_signal_for_a_program_that_is_being_born_is_not_taken_for_the_keepers() -> None:
+    """The child shares the file by which signals wake the keeper's loop, until it has its own."""
+    script = (
+        "import asyncio, contextlib, os, signal, sys\n"
+        "from hivekeeper.supervisor import cgroups, cloning\n"
+        "async def main():\n"
+        "    heard, base = [], cgroups.find(sys.argv[1]).members.base\n"
+        "    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, heard.append, 1)\n"
+        "    for number in range(30):\n"
+        "        group = base / str(number)\n"
+        "        group.mkdir()\n"
+        "        words = ['sh', '-c', 'sleep 9']\n"
+        "        pid, pidfd = cloning.start(str(group), '/bin/sh', words, {}, ())\n"
+        "        signal.pidfd_send_signal(pidfd, signal.SIGTERM)\n"
+        "        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGTERM\n"
+        "        os.close(pidfd)\n"
+        "        await asyncio.sleep(0)\n"
+        "        while not cgroups.remove([str(group)]): pass\n"
+        "    base.rmdir()\n"
+        "    print(heard)\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", script, f"hivekeeper-test-{os.getpid()}"]
+    assert subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout == b"[]\n"
+
+
 # What belongs to it.
 
 

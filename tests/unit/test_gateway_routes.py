@@ -79,12 +79,12 @@ async def test_nothing_is_written_while_nothing_changes(monkeypatch: pytest.Monk
     async with (
         orchestrating(hub, route(host="a")) as orchestrator,
         hub.connect(authority.GATEWAY) as bus,
+        beside(made(bus, disk).follow(), name="routes"),
     ):
-        async with beside(made(bus, disk).follow(), name="routes"):
-            await until(lambda: stored(disk) == ["a"])
-            disk.remove(FILE)
-            before = orchestrator.asked
-            await until(lambda: orchestrator.asked > before + 3)
+        await until(lambda: stored(disk) == ["a"])
+        disk.remove(FILE)
+        before = orchestrator.asked
+        await until(lambda: orchestrator.asked > before + 3)
     assert disk.read(FILE) is None
 
 

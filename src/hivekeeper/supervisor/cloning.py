@@ -20,7 +20,8 @@ _CLONE_PIDFD: Final = 0x1000
 _CLONE_INTO_CGROUP: Final = 0x2_0000_0000
 
 HANDLED: Final = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)
-"""Signals that the keeper has handlers for. They must not run in the child."""
+"""Signals that the keeper has handlers for. One that ran in the child would wake the keeper, by a
+file that both have: a signal for the program would be taken for one of the keeper's."""
 
 IGNORED: Final = tuple(n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN)
 """Signals that Python ignores, or whoever started us did. An exec does not change that."""
@@ -125,7 +126,7 @@ def _become(
     """Be that program. Runs in the child, which must not come back from here."""
     try:
         os.setsid()
-        for number in IGNORED:
+        for number in (*IGNORED, *HANDLED):
             signal.signal(number, signal.SIG_DFL)
         for to, file in enumerate(files):
             os.dup2(file, to)

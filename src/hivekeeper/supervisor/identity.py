@@ -106,8 +106,12 @@ def open_process(pid: int, started: int) -> int | None:
 def blank(path: Path) -> int:
     """Return a file to be handed to a launcher: blank, and locked until it is closed."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.pwrite(fd, b" " * (PID_BYTES - 1) + b"\n", 0)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.pwrite(fd, b" " * (PID_BYTES - 1) + b"\n", 0)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 

@@ -123,6 +123,7 @@ class Process:
         self._waiting = self._world.tasks.create_task(
             self._hear_ready(shown), name=f"readiness of {self._spec.id}"
         )
+        self._waiting.add_done_callback(self._close_notify)
 
     def terminate(self) -> None:
         """Ask the first process to end, with the signal that it understands."""
@@ -184,13 +185,17 @@ class Process:
         return self._spec.readiness is not None and self._spec.readiness.notify
 
     def _let_go(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
         if self._log_timer is not None:
             self._log_timer.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
+        else:
+            self._close_notify()
+
+    def _close_notify(self, _: object = None) -> None:
+        """Close the socket that readiness is told on, but not before nobody listens to it."""
         if self._notify is not None:
             self._notify.close()
-        self._waiting = self._log_timer = self._notify = None
 
     def _look_at_log(self) -> None:
         """Keep the log in bounds, and come back before it can have grown too much."""

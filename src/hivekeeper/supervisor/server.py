@@ -77,11 +77,7 @@ class Server:
                     await self._talk(reader, writer)
                 except HiveError as error:
                     await _say(writer, wire.refusal(error))
-                except BaseException as e:
-                    log.warning("XXX %r", e, exc_info=True)
-                    raise
         finally:
-            log.warning("XXX bye")
             self._clients -= 1
             writer.close()
 
