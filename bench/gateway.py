@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -102,9 +102,9 @@ def answers(port: int) -> bool:
     return True
 
 
-def ours(folder: Path) -> tuple[str, int, object, ...]:
+def ours(folder: Path) -> AbstractContextManager[Server]:
     port = conductors.free_port()
-    return "ours", port, sys.executable, __file__, "--serve", port, folder
+    return started("ours", port, sys.executable, __file__, "--serve", port, folder)
 
 
 def measure(server: Server, path: str, connections: int, seconds: int) -> Round:
@@ -170,7 +170,7 @@ def instant(asked: argparse.Namespace) -> None:
         script = Path(__file__).parent / "instant.py"
         with (
             started("instant", port, sys.executable, script, port, folder / "access"),
-            started(*ours(folder)) as mine,
+            ours(folder) as mine,
         ):
             path = f"/{gateways.DNA_TEXT}/notes/notes/count_notes"
             compare("a conductor that answers at once", path, [mine], asked)
@@ -195,7 +195,7 @@ def real(asked: argparse.Namespace) -> None:
                 "RUST_LOG": "error",
             }
             with (
-                started(*ours(folder)) as mine,
+                ours(folder) as mine,
                 started("hc-http-gw", port, program.parent / "hc-http-gw", **env) as theirs,
             ):
                 compare(f"the real conductor ({program})", path, [theirs, mine], asked)

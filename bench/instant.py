@@ -71,10 +71,12 @@ class Peer(asyncio.Protocol):
 
     def take_frame(self) -> tuple[int, bytes] | None:
         data = self.data
-        size, at = data[1:2] and data[1] & 127, 2
-        if size == 126 and len(data) >= 4:
+        if len(data) < 4:
+            return None
+        size, at = data[1] & 127, 2
+        if size == 126:
             size, at = struct.unpack(">H", data[2:4])[0], 4
-        if len(data) < 2 or len(data) < at + 4 + size:
+        if len(data) < at + 4 + size:
             return None
         mask, masked = data[at : at + 4], data[at + 4 : at + 4 + size]
         self.data = data[at + 4 + size :]

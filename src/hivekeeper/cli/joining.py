@@ -1,15 +1,21 @@
 """Asks a hub to be let in, with an invitation. The host's own key is made here and stays."""
 
 import asyncio
+from contextlib import suppress
+from typing import Final
 
 from hivekeeper.adapters import keys, nats
 from hivekeeper.cli.stack import Stack
 from hivekeeper.model import limits
+from hivekeeper.model.errors import TransientError
 from hivekeeper.model.ids import HostId
-from hivekeeper.ports import Disk
+from hivekeeper.ports import Bus, Disk
 from hivekeeper.wire import authority, messages, subjects
 from hivekeeper.wire.invitations import Invitation
 from hivekeeper.wire.messages import JoinReply, JoinRequest
+
+_TRIES: Final = 4
+"""A reply may be lost while the hub lets somebody else in; the same host may ask again."""
 
 
 def ask(where: Stack, disk: Disk, invitation: Invitation, url: str) -> HostId:
@@ -29,7 +35,14 @@ async def _send(url: str, invitation: Invitation, request: JoinRequest) -> JoinR
     async with nats.connect(
         url, authority.JOINER, invitation.seed, name=f"hive join {invitation.host}"
     ) as bus:
-        answer = await bus.request(
-            subjects.JOIN, messages.encode(request), timeout_s=2 * limits.REQUEST_TIMEOUT_S
-        )
+        for _ in range(_TRIES - 1):
+            with suppress(TransientError):
+                return await _try(bus, request)
+        return await _try(bus, request)
+
+
+async def _try(bus: Bus, request: JoinRequest) -> JoinReply:
+    answer = await bus.request(
+        subjects.JOIN, messages.encode(request), timeout_s=limits.REQUEST_TIMEOUT_S
+    )
     return messages.decode(answer, JoinReply)

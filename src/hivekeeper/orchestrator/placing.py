@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _BATCH_WRITES: Final = 500
 """Of one commit, about: few enough that a user's write does not wait long behind it."""
 _BATCH_WORKLOADS: Final = 1_000
-"""Looked at in one turn: a few milliseconds' worth."""
+"""Looked at in one turn: about ten milliseconds' worth."""
 
 
 @dataclass(slots=True)
