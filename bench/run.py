@@ -202,7 +202,7 @@ def bench_memory() -> None:
             name = (
                 "nats-server"
                 if "nats-server" in line
-                else line.split("hivekeeper.cli.main ")[-1][:24]
+                else line.split("hivekeeper.cli.main ")[-1].replace(f"{HIVE} ", "")
             )
             print(f"| {name.split(' --')[0]} | {sizes['Pss']:.0f} MiB | {sizes['Rss']:.0f} MiB |")
         print(f"| **all** | **{total:.0f} MiB** | |")

@@ -15,10 +15,16 @@ SOON_S = 0.1
 """A deadline that is to pass."""
 
 
-async def slow_application(_scope: dict[str, Any], _receive: Any, send: Any) -> None:
+LARGE = 32 * 1024 * 1024
+"""More than a socket holds."""
+
+
+async def slow_application(scope: dict[str, Any], _receive: Any, send: Any) -> None:
+    """Take its time; `/large` is answered with much."""
     await asyncio.sleep(3 * SOON_S)
+    body = b"a" * LARGE if scope["path"] == "/large" else b"here"
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"here"})
+    await send({"type": "http.response.body", "body": body})
 
 
 @pytest.fixture
@@ -109,3 +115,19 @@ async def test_who_comes_on_top_is_hung_up_on_and_the_others_are_served(
     for _, writer in pairs:
         writer.close()
     assert [bool(answer) for answer in answers] == [True, True, False]
+
+
+@pytest.mark.parametrize("seconds", [SOON_S, LONG_S])
+async def test_an_answer_that_is_not_read_is_dropped_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, client: Client, seconds: float
+) -> None:
+    monkeypatch.setattr(bounded, "READ_WITHIN_S", seconds)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port, limit=1024)
+    writer.write(b"GET /large HTTP/1.1\r\nConnection: close\r\n\r\n")
+    await asyncio.sleep(10 * SOON_S)
+    size = 0
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            size += len(data)
+    writer.close()
+    assert (size > LARGE) == (seconds == LONG_S)

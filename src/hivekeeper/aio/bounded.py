@@ -1,7 +1,8 @@
-"""uvicorn's HTTP connections, with bounds: how many, how large a head, and how slow.
+"""uvicorn's HTTP connections, with bounds: how many, how large a head, and how slow a client.
 
-uvicorn and its parser take a header of any length, and any time for it to arrive. A body is
-bounded already: it is read on only while somebody takes it. Knows nothing of what is served.
+uvicorn and its parser take a header of any length, and give a client any time to send it, and to
+read its answer. A body is bounded already: it is read on only while somebody takes it. Knows
+nothing of what is served.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ HEAD_BYTES: Final = 64 * 1024
 """Of a request's first line and headers: what Rust's and nginx's servers take, about."""
 HEAD_WITHIN_S: Final = 20.0
 """From a request's first byte to the end of its head."""
+READ_WITHIN_S: Final = 60.0
+"""What is not read so long after the end of a connection is dropped."""
 
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -99,9 +102,11 @@ class Joined:
             self._loop.call_soon(self._flush)
 
     def close(self) -> None:
-        """Write what is held, and close."""
+        """Write what is held, and close, whether it is read or not."""
         self._flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(READ_WITHIN_S, self._transport.abort)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

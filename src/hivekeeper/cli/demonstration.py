@@ -42,6 +42,6 @@ def _apply(api: Api, file: Path) -> waiting.Row:
     resolved = happs.resolve(api, manifest, file.parent, send=True)
     answer = api.call("POST", "/v1/workloads", body=manifests.encode(resolved))
     workload = answer["workload"]
-    return waiting.until_settled(
-        api, workload["name"], workload["generation"], timeout_s=_WITHIN_S, quiet=False
-    )
+    asked = {workload["name"]: workload["generation"]}
+    rows = waiting.until_settled(api, asked, timeout_s=_WITHIN_S, quiet=False)
+    return rows[workload["name"]]

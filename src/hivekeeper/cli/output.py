@@ -30,17 +30,15 @@ def line(value: Any) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table as wide as it needs to be."""
-    from rich import box  # noqa: PLC0415 -- 50 ms that only tables need
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    """Print columns as wide as they need to be.
 
-    made = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for row in rows:
-        made.add_row(*(Text("" if each is None else str(each)) for each in row))
-    width = None if sys.stdout.isatty() else 10_000
-    Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width).print(made)
+    By hand: importing a library for it takes a third of `hive status` (70 ms of 230, measured).
+    """
+    lines = [list(head), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for each in lines:
+        cells = (cell.ljust(width) for cell, width in zip(each, widths, strict=True))
+        print("  ".join(cells).rstrip())
 
 
 def say(text: str) -> None:

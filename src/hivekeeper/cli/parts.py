@@ -6,6 +6,7 @@ Light: the keeper imports it.
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -89,6 +90,8 @@ async def serve(service: Coroutine[None, None, None]) -> None:
 def start(service: Coroutine[None, None, None], *, many_connections: bool = False) -> None:
     """Set up logging and run `service`; on uvloop where it serves many connections."""
     os.umask(0o077)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

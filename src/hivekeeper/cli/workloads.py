@@ -76,10 +76,10 @@ def apply(
         for answer in answers:
             print(_sentence(answer, dry_run=dry_run))
     if wait and not dry_run and not hold:
-        rows = [_settled(api, each, timeout_s, quiet=as_json) for each in answers]
+        rows = waiting.until_settled(api, _asked(answers), timeout_s=timeout_s, quiet=as_json)
         if not as_json:
-            for row in rows:
-                print(f"{row['workload']}: {waiting.sentence(row)}")
+            for name, row in rows.items():
+                print(f"{name}: {waiting.sentence(row)}")
     if as_json:
         output.document(answers)
 
@@ -101,11 +101,9 @@ def _sentence(answer: dict[str, Any], *, dry_run: bool) -> str:
     return f"{workload['name']}: {would}revision {workload['revision']}, {workload['desired']}"
 
 
-def _settled(api: Api, answer: dict[str, Any], timeout_s: float, *, quiet: bool) -> waiting.Row:
-    workload = answer["workload"]
-    return waiting.until_settled(
-        api, workload["name"], workload["generation"], timeout_s=timeout_s, quiet=quiet
-    )
+def _asked(answers: list[dict[str, Any]]) -> dict[str, int]:
+    """Return which workloads were spoken of, and as of which generation."""
+    return {each["workload"]["name"]: each["workload"]["generation"] for each in answers}
 
 
 @click.command()
@@ -135,8 +133,7 @@ def delete(
     api = Api(stack.find(folder, url))
     answer = api.call("DELETE", f"/v1/workloads/{name}", query={"purge": purge or None})
     if wait:
-        generation = answer["workload"]["generation"]
-        waiting.until_gone(api, name, generation, timeout_s=timeout_s, quiet=as_json)
+        waiting.until_gone(api, _asked([answer]), timeout_s=timeout_s, quiet=as_json)
     if as_json:
         output.document(answer)
     else:
@@ -166,7 +163,7 @@ def _verb(word: str, text: str) -> click.Command:
         api = Api(stack.find(folder, url))
         answer = api.post(f"/v1/workloads/{name}/{word}")
         if wait:
-            _settled(api, answer, timeout_s, quiet=as_json)
+            waiting.until_settled(api, _asked([answer]), timeout_s=timeout_s, quiet=as_json)
         if as_json:
             output.document(answer)
         else:

@@ -70,7 +70,6 @@ LOG_BYTES: Final = 16 * MIB
 """Kept of one run's log. The head beyond it is given back to the disk."""
 LOG_RUNS: Final = 3
 """Runs whose logs are kept: the present one, and enough to see why the last ones ended."""
-READINESS_LINE_BYTES: Final = 16 * KIB
 
 # Hosts and time.
 HOST_POLL_S: Final = 5.0
