@@ -210,11 +210,16 @@ LEAVES_ORPHANS = (
 
 def family(spec: ProgramSpec) -> list[int]:
     """Return the living `sleep`s of a program, however far they went."""
-    return [
-        pid
-        for pid in keeping.marked(f"HIVE_PROGRAM={spec.id}")
-        if Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
-    ]
+    marked = keeping.marked(f"HIVE_PROGRAM={spec.id}")
+    return [pid for pid in marked if command_name(pid) == "sleep"]
+
+
+def command_name(pid: int) -> str:
+    """Return what a process is called; nothing once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 @pytest.fixture(params=Groups)
