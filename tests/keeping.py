@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
@@ -134,10 +135,16 @@ class Keeper:
         """Leave nothing: first the keeper goes, then whatever it held."""
         if not self.ended:
             self.kill()
-        while pids := self.processes():
-            for pid in pids:
+        for group in self.groups():
+            while not cgroups.clear(str(group)):
+                time.sleep(0.001)
+        quiet = 0
+        while quiet < 2:  # what is in the middle of an exec shows no mark for a moment
+            for pid in (pids := self.processes()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            quiet = 0 if pids else quiet + 1
+            time.sleep(0.005)
         for group in sorted(self.groups(), reverse=True):
             with contextlib.suppress(OSError):
                 group.rmdir()

@@ -179,16 +179,30 @@ def stranger() -> Iterator[int]:
         process.kill()
 
 
+@pytest.mark.parametrize("other", ["start", "boot", "run"])
 async def test_a_number_that_is_a_strangers_by_now_is_left_alone(
-    tmp_path: Path, stranger: int
+    tmp_path: Path, stranger: int, other: str
 ) -> None:
+    """The pid file names a living process, but one of another start, boot or run."""
     async with keeping.kept(tmp_path / "keeper") as keeper:
-        spec = single(tmp_path)
+        spec = single(tmp_path, readiness=Readiness(log="up"))
         pid = await keeper.runs(spec)
         keeper.kill()
         os.kill(pid, signal.SIGKILL)
-        file = keeper.folder / "programs" / spec.id / "pid"
-        file.write_text(file.read_text().replace(f" {pid} ", f" {stranger} "))
+        await until(lambda: not alive(pid))
+        found = identity.stat(stranger)
+        assert found is not None
+        run, boot, started = 1, identity.boot_id(), found.started
+        match other:
+            case "start":
+                started += 1
+            case "boot":
+                boot = "0" * 8 + boot[8:]
+            case _:
+                run = 2
+        line = f"{run} {boot} {stranger} (sleep) S {'1 ' * 18}{started} 0"
+        (keeper.folder / "programs" / spec.id / "pid").write_text(line)
+        assert identity.written(keeper.folder / "programs" / spec.id / "pid") is not None
         await keeper.start()
         status = await keeper.until(spec.id, lambda s: s.run == 2 and s.ready)
         assert status.pid != stranger
@@ -201,7 +215,8 @@ async def test_after_a_reboot_everything_that_ran_begins_anew_and_numbers_mean_n
     tmp_path: Path, stranger: int
 ) -> None:
     async with keeping.kept(tmp_path / "keeper") as keeper:
-        ran, given_up = single(tmp_path), keeping.spec(tmp_path, "exit 1", "two", restart=PATIENT)
+        ran = single(tmp_path, readiness=Readiness(log="up"))
+        given_up = keeping.spec(tmp_path, "exit 1", "two", restart=PATIENT)
         finished = keeping.spec(tmp_path, "true", "three", restart=RestartPolicy(when="never"))  # type: ignore[arg-type]
         pid = await keeper.runs(ran)
         await keeper.hold(given_up)
@@ -210,6 +225,7 @@ async def test_after_a_reboot_everything_that_ran_begins_anew_and_numbers_mean_n
         await keeper.until(finished.id, State.FINISHED)
         keeper.kill()
         os.kill(pid, signal.SIGKILL)
+        await until(lambda: not alive(pid))
         for left in keeper.processes():
             os.kill(left, signal.SIGKILL)
         boot, other = identity.boot_id(), "0" * 8 + identity.boot_id()[8:]
@@ -238,7 +254,7 @@ async def test_a_torn_account_of_a_program_means_a_fresh_start_without_a_second_
     tmp_path: Path,
 ) -> None:
     async with keeping.kept(tmp_path / "keeper") as keeper:
-        spec = single(tmp_path)
+        spec = single(tmp_path, readiness=Readiness(log="up"))
         pid = await keeper.runs(spec)
         keeper.kill()
         (keeper.folder / "programs" / spec.id / "known.json").write_text('{"program": {"state"')
@@ -269,7 +285,7 @@ async def test_what_cannot_be_read_is_left_alone_and_disturbs_nobody(tmp_path: P
 async def test_a_launcher_that_is_still_at_work_is_waited_for(tmp_path: Path) -> None:
     """The successor finds the pid file locked: only its writer knows yet what will run."""
     async with keeping.kept(tmp_path / "keeper") as keeper:
-        spec = single(tmp_path)
+        spec = single(tmp_path, readiness=Readiness(log="up"))
         pid = await keeper.runs(spec)
         keeper.kill()
         file = keeper.folder / "programs" / spec.id / "pid"
@@ -320,9 +336,8 @@ async def test_a_full_disk_keeps_no_program_down_and_loses_nothing(
         await keeper.start()
         again = await keeper.until(spec.id, State.READY)
         assert (again.pid, again.run, again.restarts) == (status.pid, 2, 1)
-        (disk / "filler").unlink()
-        await keeper.hold(spec, wanted=False, generation=2)
-        await keeper.until(spec.id, State.STOPPED)
+        await keeper.client.release(spec.id, logs=True)
+        assert_nothing_left(keeper, spec)
         assert_single(tmp_path)
     finally:
         keeper.close()
@@ -357,7 +372,7 @@ async def live_through(folder: Path, step: int) -> bool:
     """Let the keeper be killed at one step of that life; return whether it came so far."""
     keeper, killed = Keeper(folder / "keeper"), False
     ready = Readiness(log="up")
-    spec = single(folder, readiness=ready, stop_timeout_s=2.0, restart=PATIENT)
+    spec = single(folder, readiness=ready, stop_timeout_s=600.0, restart=PATIENT)
     try:
         keeper.launch(die_at=step)
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:

@@ -129,10 +129,11 @@ async def test_signals_are_as_if_nobody_had_touched_them(shared: Keeper, one: An
 
 @needs_root
 async def test_a_program_runs_as_its_user_with_that_users_groups(shared: Keeper, one: Any) -> None:
-    spec = one("id -un; id -Gn; echo $HOME; grep CapEff /proc/self/status", user="nobody")
+    script = "id -un; id -Gn; echo $HOME; grep CapEff /proc/self/status"
+    spec = one(script, user="nobody", restart=ONCE)
     await shared.hold(spec)
-    await until(lambda: output(spec).count("\n") >= 4)
-    name, groups, home, capabilities = output(spec).splitlines()[:4]
+    await shared.until(spec.id, State.FAILED)
+    name, groups, home, capabilities = output(spec).splitlines()
     assert (name, groups, home) == ("nobody", "nogroup", pwd.getpwnam("nobody").pw_dir)
     assert int(capabilities.split()[1], 16) == 0
 
@@ -672,8 +673,10 @@ async def test_a_keeper_that_is_not_there_is_a_matter_of_time(tmp_path: Path) ->
 
 
 STOPS_WHEN = (
-    "trap 'while [ ! -e {go} ]; do sleep 0.01; done; exit' TERM; while :; do sleep 0.01; done"
+    "trap 'while [ ! -e {go} ]; do sleep 0.01; done; exit' TERM; echo up; "
+    "while :; do sleep 0.01; done"
 )
+UP = Readiness(log="up")
 
 
 async def test_two_that_hold_the_same_at_once_get_one_program(shared: Keeper, one: Any) -> None:
@@ -705,7 +708,7 @@ async def test_what_is_being_released_can_be_released_but_not_held(
     shared: Keeper, one: Any, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
-    spec = one(STOPS_WHEN.format(go=go))
+    spec = one(STOPS_WHEN.format(go=go), readiness=UP)
     await shared.runs(spec)
     async with asyncio.TaskGroup() as releasing:
         for number in range(2):
@@ -735,12 +738,12 @@ async def test_a_shutdown_stops_the_last_ones_last_and_leaves_nothing_but_what_i
     tmp_path: Path,
 ) -> None:
     order = tmp_path / "order"
-    script = "trap 'echo {name} >>{order}; exit' TERM; while :; do sleep 0.01; done"
+    script = "trap 'echo {name} >>{order}; exit' TERM; echo up; while :; do sleep 0.01; done"
     names = ["first", "hub", "second", "agent"]
     async with keeping.kept(tmp_path / "keeper") as keeper:
         for name in names:
-            spec = keeping.spec(tmp_path, script.format(name=name, order=order), name)
-            await keeper.runs(spec)
+            text = script.format(name=name, order=order)
+            await keeper.runs(keeping.spec(tmp_path, text, name, readiness=UP))
         last = (ProgramId("workload.agent"), ProgramId("workload.hub"))
         await keeper.client.shutdown(last)
         assert await keeper.wait() == 0
@@ -756,14 +759,16 @@ async def test_a_shutdown_stops_the_last_ones_last_and_leaves_nothing_but_what_i
 
 async def test_while_it_shuts_down_nothing_can_be_held(tmp_path: Path) -> None:
     go = tmp_path / "go"
-    async with keeping.kept(tmp_path / "keeper") as keeper, asyncio.TaskGroup() as tasks:
-        spec = keeping.spec(tmp_path, STOPS_WHEN.format(go=go))
+    async with keeping.kept(tmp_path / "keeper") as keeper:
+        spec = keeping.spec(tmp_path, STOPS_WHEN.format(go=go), readiness=UP)
         await keeper.runs(spec)
-        tasks.create_task(keeper.client.shutdown(), name="shutdown")
-        await keeper.until(spec.id, State.STOPPING)
-        with pytest.raises(TransientError, match="shutting down"):
-            await keeper.hold(keeping.spec(tmp_path, "true", "other"))
-        go.touch()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keeper.client.shutdown(), name="shutdown")
+            await keeper.until(spec.id, State.STOPPING)
+            with pytest.raises(TransientError, match="shutting down"):
+                await keeper.hold(keeping.spec(tmp_path, "true", "other"))
+            go.touch()
+        assert await keeper.wait() == 0
 
 
 def test_a_keeper_is_small(shared: Keeper) -> None:

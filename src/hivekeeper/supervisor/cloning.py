@@ -132,5 +132,7 @@ def _become(
             os.dup2(file, to)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execve(program, arguments, environment)  # noqa: S606  # no shell, as everywhere
+    except OSError as error:
+        os.write(2, f"cannot start {program}: {error}\n".encode())
     finally:
         os._exit(125)

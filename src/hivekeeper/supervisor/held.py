@@ -2,7 +2,7 @@
 
 Every change goes through `_happen`: decide, write it down, then do it. Each effect may be
 repeated, so a keeper that is killed between any two lines is followed by one that finds out what
-is (`adopt`) and goes on from there. No second copy can come of it: a run is over when nothing of
+is (`begin`) and goes on from there. No second copy can come of it: a run is over when nothing of
 its group is left, and the pid file says, under a lock, whether a launcher got through.
 """
 
@@ -39,7 +39,6 @@ LAUNCH_S: Final = 5.0
 LOOK_S: Final = 0.005
 """Between two looks at what takes a moment."""
 
-
 REASON: Final = 500
 """Characters of a reason: it is to be read, and `known.json` is a page."""
 
@@ -60,7 +59,7 @@ class Held:
         self._folder, self._told, self._world, self._changed = folder, told, world, changed
         self._digest = programs.digest(told.hold.spec)
         self._known = folder.known() or Known(
-            program=Program(), since=world.clock.now(), boot=world.boot
+            program=Program(), since=world.clock.now(), boot=world.launch.boot
         )
         self._process: Process | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -101,7 +100,7 @@ class Held:
     def begin(self) -> None:
         """Find out what an earlier keeper left, and go on; comes back if that takes time."""
         try:
-            found = self._known.boot != self._world.boot or self._adopt()
+            found = self._known.boot != self._world.launch.boot or self._adopt()
         except BlockingIOError:
             found = False
         if not found:
@@ -109,7 +108,7 @@ class Held:
                 kin.clear(Kin(self._world.keeper, self.id))
             asyncio.get_running_loop().call_later(LOOK_S, self.begin)
             return
-        if self._known.boot != self._world.boot:
+        if self._known.boot != self._world.launch.boot:
             self._happen(Event.REBOOTED)
         self._begun.set()
         self._set_still()
@@ -167,8 +166,13 @@ class Held:
         self._remove_groups()
 
     async def release(self, *, logs_too: bool) -> None:
-        """Stop it, and return when nothing of it is left. Raises `TransientError`."""
-        self._tell(structs.replace(self._told.hold, wanted=False))
+        """Stop it, and return when nothing of it is left; also on a disk that is full."""
+        hold = structs.replace(self._told.hold, wanted=False)
+        try:
+            self._tell(hold)
+        except TransientError as error:
+            log.warning("%s; released all the same", error)
+            self._told = structs.replace(self._told, hold=hold)
         await self.quit()
         while not self._remove_groups():  # noqa: ASYNC110  # the kernel has no event for it
             await asyncio.sleep(LOOK_S)
@@ -205,7 +209,7 @@ class Held:
     def _is_nothing_there(self) -> bool:
         """Whether no process runs, as should be. A full disk may have kept us from noting one."""
         written = identity.written(self._folder.pid)
-        if written is None or written.boot != self._world.boot:
+        if written is None or written.boot != self._world.launch.boot:
             return True
         pidfd = identity.open_process(written.pid, written.started)
         if pidfd is None:
@@ -252,7 +256,7 @@ class Held:
         known = Known(
             program=program,
             since=clock.now() if moved else before.since,
-            boot=self._world.boot,
+            boot=self._world.launch.boot,
             run=self._next_run() if Effect.SPAWN in effects else before.run,
             last_end=end or before.last_end,
         )

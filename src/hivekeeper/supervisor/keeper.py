@@ -40,6 +40,9 @@ from hivekeeper.supervisor.server import Server
 
 log = logging.getLogger(__name__)
 
+EX_SOFTWARE: Final = 70
+"""sysexits.h: an internal error."""
+
 LOCK: Final = "keeper.lock"
 PROGRAMS: Final = "programs"
 
@@ -83,7 +86,6 @@ async def run(
             async with asyncio.TaskGroup() as tasks:
                 world = World(
                     keeper=name(folder),
-                    boot=boot,
                     clock=clock,
                     reaper=reaper,
                     cgroups=groups,
@@ -116,7 +118,8 @@ def _born(groups: Cgroups) -> bool:
 def _die(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A bug in a callback: what we believe may be wrong. The next keeper looks at what is."""
     log.critical("%s", context["message"], exc_info=context.get("exception"))
-    os._exit(70)
+    if "handle" in context:  # else it is one connection's trouble
+        os._exit(EX_SOFTWARE)
 
 
 def name(folder: Path) -> str:

@@ -69,7 +69,8 @@ def runs(folder: str) -> list[int]:
 def create(folder: str, run: int) -> int:
     """Return the file that this run appends to; the oldest ones go. Raises `OSError`."""
     Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    for old in runs(folder)[limits.LOG_RUNS - 1 :]:
+    others = [other for other in runs(folder) if other != run]
+    for old in others[limits.LOG_RUNS - 1 :]:
         _remove(folder, old)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     return os.open(path(folder, run), flags, 0o600)
@@ -151,13 +152,15 @@ def trim(file: Path) -> int:
 
 
 def _last_lines(fd: int, end: int, tail: int, size_bytes: int) -> int:
-    """Return where the last `tail` lines begin, or as many as fit into `size_bytes`."""
-    begin = max(_head(fd, end), end - size_bytes)
+    """Return where the last `tail` lines begin, or as many whole ones as fit into `size_bytes`."""
+    head = _head(fd, end)
+    begin = max(head, end - size_bytes)
     data = os.pread(fd, end - begin, begin)
     position = len(data) - 1 if data.endswith(b"\n") else len(data)
     for _ in range(tail):
         position = data.rfind(b"\n", 0, position)
         if position < 0:
+            position = data.find(b"\n") if begin > head else -1
             break
     return begin + position + 1 if tail else end
 

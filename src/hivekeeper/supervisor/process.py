@@ -21,6 +21,7 @@ from hivekeeper.model.program import ProgramSpec
 from hivekeeper.ports import Clock
 from hivekeeper.supervisor import cgroups, identity, kin, launcher, logs, readiness
 from hivekeeper.supervisor.cgroups import Cgroups
+from hivekeeper.supervisor.identity import Written
 from hivekeeper.supervisor.kin import Kin
 from hivekeeper.supervisor.launcher import Files
 from hivekeeper.supervisor.reaper import How, Reaper
@@ -40,7 +41,6 @@ class World(Struct, frozen=True):
 
     keeper: str
     """Names the keeper's folder in a few letters."""
-    boot: str
     clock: Clock
     reaper: Reaper
     cgroups: Cgroups
@@ -99,20 +99,14 @@ class Process:
 
         Raises `BlockingIOError` while a launcher is at work: then nothing has happened.
         """
-        written = identity.written(pid_file)
-        pidfd = None
-        if written is not None and (written.run, written.boot) == (
-            self._run.number,
-            self._world.boot,
-        ):
-            pidfd = identity.open_process(written.pid, written.started)
-        if written is None or pidfd is None:
+        found = self._find(identity.written(pid_file))
+        if found is None:
             self._first_ended(How())
             return
         if self._listens():
             with contextlib.suppress(OSError):  # then it is not heard, and runs into its deadline
                 self._notify = readiness.listen(self._run.notify)
-        self._attend(written.pid, pidfd, own=False)
+        self._attend(*found, own=False)
 
     def wait_ready(self) -> None:
         """Call `on_ready` once it is ready."""
@@ -142,6 +136,14 @@ class Process:
             self._world.reaper.forget(self.pid)
         self._let_go()
 
+    def _find(self, written: Written | None) -> tuple[int, int] | None:
+        """Return the pid and a pidfd of the process that became this run, while it lives."""
+        this = (self._run.number, self._world.launch.boot)
+        if written is None or (written.run, written.boot) != this:
+            return None
+        pidfd = identity.open_process(written.pid, written.started)
+        return None if pidfd is None else (written.pid, pidfd)
+
     def _attend(self, pid: int, pidfd: int, *, own: bool) -> None:
         self.pid = pid
         found = identity.stat(pid)  # whoever is pinned down by a pidfd is there, or a zombie
@@ -157,6 +159,7 @@ class Process:
         """Its first process is gone: so must be all others, and then it is over."""
         self.pid = None
         self._let_go()
+        self._trim_log()
         if self._clear():
             self._on_end(how)
         else:
@@ -197,14 +200,16 @@ class Process:
         if self._notify is not None:
             self._notify.close()
 
-    def _look_at_log(self) -> None:
-        """Keep the log in bounds, and come back before it can have grown too much."""
-        now_s = self._world.clock.now_s()
+    def _trim_log(self) -> int:
         try:
-            size = logs.trim(self._log)
+            return logs.trim(self._log)
         except OSError as error:
             log.warning("cannot cut %s: %s", self._log, error.strerror)
-            size = self._log_size
+            return self._log_size
+
+    def _look_at_log(self) -> None:
+        """Keep the log in bounds, and come back before it can have grown too much."""
+        now_s, size = self._world.clock.now_s(), self._trim_log()
         pause_s = logs.pause_s(size - self._log_size, now_s - self._log_looked_s)
         self._log_size, self._log_looked_s = size, now_s
         self._look_at_log_in(pause_s)

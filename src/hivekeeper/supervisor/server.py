@@ -34,6 +34,9 @@ from hivekeeper.wire.keeper import (
 
 log = logging.getLogger(__name__)
 
+LINGER_S: Final = 1.0
+"""For a client that is refused to finish its sentence: else it might not hear why."""
+
 SILENCE_S: Final = 60.0
 """A client that neither asks nor reads for so long is let go; it can come again."""
 
@@ -58,7 +61,11 @@ class Server:
         """Answer clients, each in a task of `tasks`, until cancelled."""
 
         def come(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            tasks.create_task(self._meet(reader, writer), name="client")
+            if self._clients >= 2 * limits.KEEPER_CLIENTS:
+                writer.transport.abort()  # not even time to say why
+            else:
+                self._clients += 1
+                tasks.create_task(self._meet(reader, writer), name="client")
 
         server = await asyncio.start_unix_server(
             come, sock=listening, limit=limits.KEEPER_LINE_BYTES
@@ -67,16 +74,15 @@ class Server:
             await server.serve_forever()
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients += 1
+        gone = (ConnectionError, TimeoutError)  # or it may as well be
         try:
-            with contextlib.suppress(
-                ConnectionError, TimeoutError
-            ):  # it is gone, or may as well be
+            with contextlib.suppress(*gone):
                 try:
                     self._admit(writer)
                     await self._talk(reader, writer)
                 except HiveError as error:
                     await _say(writer, wire.refusal(error))
+                    await _linger(reader, writer)
         finally:
             self._clients -= 1
             writer.close()
@@ -161,6 +167,14 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
     except asyncio.LimitOverrunError as error:
         bound = limits.KEEPER_LINE_BYTES
         raise UserError(f"cannot read a request: longer than {bound} bytes") from error
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say that this was all, and read on: to close now would take back what was said."""
+    writer.write_eof()
+    async with asyncio.timeout(LINGER_S):
+        while await reader.read(limits.KEEPER_LINE_BYTES):
+            pass
 
 
 async def _say(writer: asyncio.StreamWriter, reply: Reply) -> None:

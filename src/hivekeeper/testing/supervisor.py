@@ -122,10 +122,6 @@ class FakeSupervisor:
         assert fake.pid is not None, "only what runs can end"
         self._end(fake, Ending(code=code, signal=signal, at=self._clock.now()))
 
-    def fence(self, program: ProgramId) -> None:
-        """Let its lease run out."""
-        self._happen(self._held[program], Event.FENCE)
-
     def advance(self, seconds: float) -> None:
         """Let time pass; whatever is due in it happens in its moment."""
         until_s = self._clock.now_s() + seconds
